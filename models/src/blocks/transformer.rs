@@ -1,0 +1,121 @@
+//! Transformer layers with the norm before each block (pre-LN, Xiong et al. 2020, <https://arxiv.org/abs/2002.04745>).
+//!
+//! Dropout acts on the residual branches, and only while gradients are recorded.
+
+use burn::module::Module;
+use burn::nn::{Dropout, DropoutConfig, LayerNorm, LayerNormConfig};
+use burn::tensor::{Bool, Device, Int, Tensor};
+
+use super::{FeedForward, KeyValue, MultiHeadAttention};
+
+/// Self-attention and feed-forward.
+#[derive(Module, Debug)]
+pub struct EncoderLayer {
+    /// Before the attention.
+    pub attention_norm: LayerNorm,
+    /// Over all tokens.
+    pub attention: MultiHeadAttention,
+    /// Before the feed-forward network.
+    pub feed_forward_norm: LayerNorm,
+    /// Token by token.
+    pub feed_forward: FeedForward,
+    dropout: Dropout,
+}
+
+impl EncoderLayer {
+    /// A layer of width `d`.
+    pub fn init(d: usize, heads: usize, hidden: usize, dropout: f64, device: &Device) -> Self {
+        Self {
+            attention_norm: LayerNormConfig::new(d).init(device),
+            attention: MultiHeadAttention::init(d, heads, device),
+            feed_forward_norm: LayerNormConfig::new(d).init(device),
+            feed_forward: FeedForward::init(d, hidden, device),
+            dropout: DropoutConfig::new(dropout).init(),
+        }
+    }
+
+    /// `[batch, tokens, d]` → the same; `mask` as in [`MultiHeadAttention::attend`].
+    pub fn forward(&self, x: Tensor<3>, mask: Option<Tensor<4, Bool>>) -> Tensor<3> {
+        let y = self.attention.forward(self.attention_norm.forward(x.clone()), mask);
+        let x = x + self.dropout.forward(y);
+        let y = self.feed_forward.forward(self.feed_forward_norm.forward(x.clone()));
+        x + self.dropout.forward(y)
+    }
+}
+
+/// Causal self-attention, attention over a memory, and feed-forward.
+#[derive(Module, Debug)]
+pub struct DecoderLayer {
+    /// Before the self-attention.
+    pub attention_norm: LayerNorm,
+    /// Over the tokens so far.
+    pub attention: MultiHeadAttention,
+    /// Before the cross-attention.
+    pub cross_norm: LayerNorm,
+    /// Over the memory.
+    pub cross: MultiHeadAttention,
+    /// Before the feed-forward network.
+    pub feed_forward_norm: LayerNorm,
+    /// Token by token.
+    pub feed_forward: FeedForward,
+    dropout: Dropout,
+}
+
+/// What a decoder layer keeps between steps.
+#[derive(Debug, Clone)]
+pub struct DecoderState {
+    /// Keys and values of the memory, computed once.
+    pub cross: KeyValue,
+    /// Keys and values of the tokens so far; `None` before the first.
+    pub past: Option<KeyValue>,
+}
+
+impl DecoderState {
+    /// The state of a batch in which row `i` is this batch's row `rows[i]`. The memory's rows stay: only beams of one memory change places.
+    pub fn select_past(self, rows: Tensor<1, Int>) -> Self {
+        Self { past: self.past.map(|past| past.select(rows)), cross: self.cross }
+    }
+}
+
+impl DecoderLayer {
+    /// A layer of width `d`.
+    pub fn init(d: usize, heads: usize, hidden: usize, dropout: f64, device: &Device) -> Self {
+        Self {
+            attention_norm: LayerNormConfig::new(d).init(device),
+            attention: MultiHeadAttention::init(d, heads, device),
+            cross_norm: LayerNormConfig::new(d).init(device),
+            cross: MultiHeadAttention::init(d, heads, device),
+            feed_forward_norm: LayerNormConfig::new(d).init(device),
+            feed_forward: FeedForward::init(d, hidden, device),
+            dropout: DropoutConfig::new(dropout).init(),
+        }
+    }
+
+    /// All tokens at once: `x [batch, tokens, d]` over `memory`, with a causal mask.
+    pub fn forward(&self, x: Tensor<3>, memory: &KeyValue, mask: Tensor<4, Bool>) -> Tensor<3> {
+        let y = self.attention.forward(self.attention_norm.forward(x.clone()), Some(mask));
+        let x = x + self.dropout.forward(y);
+        self.finish(x, memory)
+    }
+
+    /// One token a row: `x [batch, 1, d]`; `state` grows by it.
+    pub fn step(&self, x: Tensor<3>, state: &mut DecoderState) -> Tensor<3> {
+        let normed = self.attention_norm.forward(x.clone());
+        let next = self.attention.key_value(normed.clone());
+        let past = match state.past.take() {
+            Some(past) => past.extended(next),
+            None => next,
+        };
+        let y = self.attention.attend(normed, &past, None);
+        state.past = Some(past);
+        self.finish(x + y, &state.cross)
+    }
+
+    /// Attention over the memory, and the feed-forward network.
+    fn finish(&self, x: Tensor<3>, memory: &KeyValue) -> Tensor<3> {
+        let y = self.cross.attend(self.cross_norm.forward(x.clone()), memory, None);
+        let x = x + self.dropout.forward(y);
+        let y = self.feed_forward.forward(self.feed_forward_norm.forward(x.clone()));
+        x + self.dropout.forward(y)
+    }
+}

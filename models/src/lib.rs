@@ -1,0 +1,19 @@
+//! What the networks are.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`registry`] | from a bundle to a model: the one place that knows all families |
+//! | [`weights`] | from a bundle's tensors to a module's parameters, and back |
+//! | [`blocks`] | layers that more than one model is built of |
+//! | [`text`] | tokenizer, text tower, beam search |
+//! | [`nano`] | the embedded default model |
+//!
+//! No module here names a backend: a device comes in, tensors live on it.
+#![forbid(unsafe_code)]
+
+pub mod blocks;
+pub mod error;
+pub mod nano;
+pub mod text;
+
+pub use error::LoadError;

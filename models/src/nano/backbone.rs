@@ -1,0 +1,193 @@
+//! EfficientNet-Lite0: a picture to feature maps.
+//!
+//! The network of Tan and Le 2019 (<https://arxiv.org/abs/1905.11946>) in the form made for integer hardware: no
+//! squeeze-and-excitation, ReLU6 for swish, stem and head of fixed width
+//! (<https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite>).
+//! There is no batch norm here: it is folded into the convolutions when weights are imported ([`super::backbone_import`]).
+
+use burn::module::Module;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::{Linear, LinearConfig, PaddingConfig2d};
+use burn::tensor::{Device, Tensor};
+
+/// Side of the input picture in pixels.
+pub const SIDE: usize = 224;
+/// Pixels (0 to 255) are normalised as `(x - MEAN) / STD`, the same in all three channels.
+pub const MEAN: f32 = 127.0;
+/// See [`MEAN`].
+pub const STD: f32 = 128.0;
+/// Number of ImageNet classes.
+pub const CLASSES: usize = 1000;
+/// Channels of the head, and of the pooled vector.
+pub const HEAD: usize = 1280;
+
+/// A row of the architecture's table: `repeats` blocks, of which the first has the stride and changes the width.
+#[derive(Debug, Clone, Copy)]
+pub struct Stage {
+    /// Blocks.
+    pub repeats: usize,
+    /// Side of the depthwise kernel.
+    pub kernel: usize,
+    /// Stride of the first block.
+    pub stride: usize,
+    /// Width inside a block over its input's.
+    pub expansion: usize,
+    /// Channels that come in.
+    pub input: usize,
+    /// Channels that go out.
+    pub output: usize,
+}
+
+const fn stage(repeats: usize, kernel: usize, stride: usize, expansion: usize, input: usize, output: usize) -> Stage {
+    Stage { repeats, kernel, stride, expansion, input, output }
+}
+
+/// The seven stages between stem and head: the paper's table 1, rows 2 to 8.
+#[rustfmt::skip]
+pub const STAGES: [Stage; 7] = [
+    //    repeats kernel stride expansion input output     side after it
+    stage(1,      3,     1,     1,        32,   16),    // 112
+    stage(2,      3,     2,     6,        16,   24),    // 56
+    stage(2,      5,     2,     6,        24,   40),    // 28   Features::stride8
+    stage(3,      3,     2,     6,        40,   80),    // 14
+    stage(3,      5,     1,     6,        80,   112),   // 14   Features::stride16
+    stage(4,      5,     2,     6,        112,  192),   // 7
+    stage(1,      3,     1,     6,        192,  320),   // 7    Features::stride32
+];
+
+const STEM: usize = STAGES[0].input;
+const WIDEST: usize = STAGES[6].output;
+/// Blocks up to the end of the third, the fifth and the last stage.
+const TAPS: [usize; 3] = [blocks_in(3), blocks_in(5), blocks_in(7)];
+
+const fn blocks_in(stages: usize) -> usize {
+    let (mut blocks, mut i) = (0, 0);
+    while i < stages {
+        blocks += STAGES[i].repeats;
+        i += 1;
+    }
+    blocks
+}
+
+/// What the backbone says of a picture. Maps are token-major: cells row by row, the channels of a cell side by side.
+#[derive(Debug, Clone)]
+pub struct Features {
+    /// `[batch, 28 * 28, 40]`
+    pub stride8: Tensor<3>,
+    /// `[batch, 14 * 14, 112]`
+    pub stride16: Tensor<3>,
+    /// `[batch, 7 * 7, 320]`
+    pub stride32: Tensor<3>,
+    /// After the head's convolution and ReLU6: `[batch, 7 * 7, 1280]`
+    pub head: Tensor<3>,
+    /// The mean of `head` over the cells: `[batch, 1280]`
+    pub pooled: Tensor<2>,
+    /// ImageNet's classes before softmax: `[batch, 1000]`
+    pub logits: Tensor<2>,
+}
+
+/// EfficientNet-Lite0 with batch norm folded in.
+#[derive(Module, Debug)]
+pub struct Backbone {
+    /// `3 → 32`, 3×3, stride 2
+    pub stem: Conv2d,
+    /// The 16 blocks of [`STAGES`].
+    pub blocks: Vec<InvertedResidual>,
+    /// `320 → 1280`, 1×1
+    pub head: Conv2d,
+    /// `[1280, 1000]`
+    pub classifier: Linear,
+}
+
+impl Backbone {
+    /// A backbone with random weights.
+    pub fn init(device: &Device) -> Self {
+        let blocks = STAGES.iter().flat_map(|stage| (0..stage.repeats).map(|i| InvertedResidual::init(stage, i == 0, device)));
+        Self {
+            stem: conv(3, STEM, 3, 2, 1, device),
+            blocks: blocks.collect(),
+            head: conv(WIDEST, HEAD, 1, 1, 1, device),
+            classifier: LinearConfig::new(HEAD, CLASSES).init(device),
+        }
+    }
+
+    /// Normalised pictures `[batch, 3, 224, 224]` → their features.
+    pub fn forward(&self, pictures: Tensor<4>) -> Features {
+        let [stride8, stride16, stride32] = TAPS;
+        let x = relu6(self.stem.forward(pictures)); // [batch, 32, 112, 112]
+        let x8 = through(&self.blocks[..stride8], x); // [batch, 40, 28, 28]
+        let x16 = through(&self.blocks[stride8..stride16], x8.clone()); // [batch, 112, 14, 14]
+        let x32 = through(&self.blocks[stride16..stride32], x16.clone()); // [batch, 320, 7, 7]
+        let head = relu6(self.head.forward(x32.clone())); // [batch, 1280, 7, 7]
+        let pooled = head.clone().flatten::<3>(2, 3).mean_dim(2).squeeze_dim::<2>(2); // [batch, 1280]
+        Features {
+            stride8: tokens(x8),
+            stride16: tokens(x16),
+            stride32: tokens(x32),
+            head: tokens(head),
+            logits: self.classifier.forward(pooled.clone()),
+            pooled,
+        }
+    }
+}
+
+/// `project(depthwise(expand(x)))`, with a shortcut where the shape stays: MobileNetV2's block
+/// (Sandler et al. 2018, <https://arxiv.org/abs/1801.04381>, section 3.4).
+#[derive(Module, Debug)]
+pub struct InvertedResidual {
+    /// 1×1; `None` where the expansion is 1.
+    pub expand: Option<Conv2d>,
+    /// One kernel a channel.
+    pub depthwise: Conv2d,
+    /// 1×1, linear.
+    pub project: Conv2d,
+    shortcut: bool,
+}
+
+impl InvertedResidual {
+    /// A block of `stage`; the `first` has the stage's stride and takes the width of the stage before.
+    pub fn init(stage: &Stage, first: bool, device: &Device) -> Self {
+        let (input, stride) = if first { (stage.input, stage.stride) } else { (stage.output, 1) };
+        let inner = input * stage.expansion;
+        Self {
+            expand: (stage.expansion > 1).then(|| conv(input, inner, 1, 1, 1, device)),
+            depthwise: conv(inner, inner, stage.kernel, stride, inner, device),
+            project: conv(inner, stage.output, 1, 1, 1, device),
+            shortcut: stride == 1 && input == stage.output,
+        }
+    }
+
+    /// `[batch, input, side, side]` → `[batch, output, side / stride, side / stride]`
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let inner = match &self.expand {
+            Some(expand) => relu6(expand.forward(x.clone())),
+            None => x.clone(),
+        };
+        let inner = relu6(self.depthwise.forward(inner));
+        let y = self.project.forward(inner);
+        if self.shortcut { x + y } else { y }
+    }
+}
+
+/// A convolution that pads as TensorFlow's `SAME` does: at stride 2 one row and column more at the bottom right.
+fn conv(input: usize, output: usize, kernel: usize, stride: usize, groups: usize, device: &Device) -> Conv2d {
+    Conv2dConfig::new([input, output], [kernel, kernel])
+        .with_stride([stride, stride])
+        .with_groups(groups)
+        .with_padding(PaddingConfig2d::Same)
+        .init(device)
+}
+
+fn through(blocks: &[InvertedResidual], x: Tensor<4>) -> Tensor<4> {
+    blocks.iter().fold(x, |x, block| block.forward(x))
+}
+
+/// min(max(x, 0), 6)
+pub fn relu6<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    x.clamp(0.0, 6.0)
+}
+
+/// `[batch, channels, side, side]` → `[batch, side * side, channels]`
+fn tokens(map: Tensor<4>) -> Tensor<3> {
+    map.flatten::<3>(2, 3).swap_dims(1, 2)
+}

@@ -1,0 +1,7 @@
+//! Text: the tokenizer, the text tower, and beam search. The only place that knows the `tokenizers` crate.
+
+pub mod tokenizer;
+pub mod tower;
+
+pub use tokenizer::Tokenizer;
+pub use tower::{TextTower, TextTowerConfig};

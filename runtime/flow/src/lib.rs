@@ -1,0 +1,24 @@
+//! The values that flow through ocelli, and the traits of those who pass them on.
+//!
+//! No tensor library, no threads, no hardware: everything else in the workspace may depend on this crate.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`frame`] | a picture with its age: [`Frame`], [`FrameMeta`] |
+//! | [`result`] | what a model says of it: [`Embedding`], [`Detection`], [`Caption`], [`Classification`] |
+//! | [`model`] | who says it: [`Model`] with [`Embedder`], [`Grounder`], [`Captioner`] |
+//! | [`stream`] | where frames come from and results go: [`FrameSource`], [`Sink`] |
+//! | [`error`] | what can go wrong with what comes from outside |
+#![forbid(unsafe_code)]
+
+pub mod error;
+pub mod frame;
+pub mod model;
+pub mod result;
+pub mod stream;
+
+pub use error::{ModelError, SinkError, SourceError};
+pub use frame::{Frame, FrameMeta};
+pub use model::{CaptionOptions, Captioner, Embedder, Encoded, GroundOptions, Grounder, Model, PhraseSet};
+pub use result::{BoundingBox, Caption, Classification, Detection, Embedding, LabelScore};
+pub use stream::{FrameResult, FrameSource, Next, Sink};

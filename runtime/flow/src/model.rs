@@ -1,0 +1,136 @@
+//! Those who look at frames.
+//!
+//! A model encodes a frame once ([`Model::encode`]); every head it has reads that one [`Encoded`].
+//! Text is prepared once, too: [`Embedder::embed_text`] and [`Grounder::phrases`] before the stream starts.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use crate::{Caption, Detection, Embedding, Frame, ModelError};
+
+/// A model that reads pictures. What it can do beyond encoding is what the three `as_…` methods return.
+pub trait Model: Send {
+    /// Short name, as in the results' `"model"`.
+    fn name(&self) -> &str;
+
+    /// Runs the image tower: one resize and one backbone pass, shared by every head.
+    fn encode(&self, frame: &Frame) -> Result<Encoded, ModelError>;
+
+    /// The joint embedding of pictures and text, if it has one.
+    fn embedder(&self) -> Option<&dyn Embedder> {
+        None
+    }
+
+    /// Phrase grounding, if it has it.
+    fn grounder(&self) -> Option<&dyn Grounder> {
+        None
+    }
+
+    /// Captioning, if it has it.
+    fn captioner(&self) -> Option<&dyn Captioner> {
+        None
+    }
+}
+
+/// What the image tower made of a frame. Only the model that made it can read the features.
+pub struct Encoded {
+    /// Width of the source picture in pixels.
+    pub width: u32,
+    /// Height of the source picture in pixels.
+    pub height: u32,
+    features: Box<dyn Any + Send>,
+}
+
+impl Encoded {
+    /// Wraps a model's own features of a picture of `width` x `height` pixels.
+    pub fn new<F: Any + Send>(width: u32, height: u32, features: F) -> Self {
+        Self { width, height, features: Box::new(features) }
+    }
+
+    /// The features, if they are of the type the model expects.
+    pub fn features<F: Any + Send>(&self) -> Result<&F, ModelError> {
+        self.features.downcast_ref().ok_or(ModelError::ForeignFeatures)
+    }
+}
+
+/// Puts pictures and text into one space.
+pub trait Embedder {
+    /// Dimension of the space.
+    fn dim(&self) -> usize;
+
+    /// What a cosine similarity is multiplied with before the softmax over labels.
+    fn logit_scale(&self) -> f32;
+
+    /// Labels to classify with where none are given, as (label, text to embed).
+    fn default_labels(&self) -> &[(Arc<str>, String)] {
+        &[]
+    }
+
+    /// Prompt templates with `{}` in place of the label, used where none are given; empty: the label as it is.
+    fn default_templates(&self) -> &[String] {
+        &[]
+    }
+
+    /// The picture's embedding; L2-normalised unless `raw`.
+    fn embed_image(&self, encoded: &Encoded, raw: bool) -> Result<Embedding, ModelError>;
+
+    /// One embedding a text, in order; L2-normalised unless `raw`.
+    fn embed_text(&self, texts: &[&str], raw: bool) -> Result<Vec<Embedding>, ModelError>;
+}
+
+/// Phrases made ready for [`Grounder::ground`].
+pub struct PhraseSet {
+    /// The phrases as they were given.
+    pub phrases: Vec<Arc<str>>,
+    /// Their features; only the model that made them can read them.
+    pub features: Box<dyn Any + Send>,
+}
+
+/// Which detections to return.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroundOptions {
+    /// Smallest score to return; `None`: the model's default.
+    pub threshold: Option<f32>,
+    /// At most so many detections a phrase.
+    pub top: Option<usize>,
+    /// Detections of one phrase that overlap a better one by more than this IoU are left out; 1 keeps all; `None`: the model's default.
+    pub nms: Option<f32>,
+}
+
+/// Finds phrases in pictures.
+pub trait Grounder {
+    /// Encodes phrases once for any number of pictures.
+    fn phrases(&self, phrases: &[&str]) -> Result<PhraseSet, ModelError>;
+
+    /// Where the phrases are: phrase by phrase, best first. None of a phrase that is not in the picture.
+    fn ground(&self, encoded: &Encoded, phrases: &PhraseSet, options: &GroundOptions) -> Result<Vec<Detection>, ModelError>;
+}
+
+/// How to caption.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CaptionOptions {
+    /// Beam width; 1 is greedy; `None`: the model's default.
+    pub beams: Option<usize>,
+    /// At most so many tokens; `None`: the model's default.
+    pub max_tokens: Option<usize>,
+}
+
+/// Says what is in a picture.
+pub trait Captioner {
+    /// One sentence.
+    fn caption(&self, encoded: &Encoded, options: &CaptionOptions) -> Result<Caption, ModelError>;
+}
+
+impl Default for GroundOptions {
+    /// The model's own defaults.
+    fn default() -> Self {
+        Self { threshold: None, top: None, nms: None }
+    }
+}
+
+impl Default for CaptionOptions {
+    /// The model's own defaults.
+    fn default() -> Self {
+        Self { beams: None, max_tokens: None }
+    }
+}

@@ -1,0 +1,147 @@
+//! The whole picture, resized to a square and normalised.
+
+use ocelli_flow::Frame;
+
+use crate::taps::{Taps, WEIGHT_BITS};
+
+const CHANNELS: usize = 3;
+/// Half a grey level: sums are rounded, not cut.
+const HALF: i32 = 1 << (WEIGHT_BITS - 1);
+
+/// Resizes pictures to `side` x `side` without keeping the aspect ratio, and normalises them.
+///
+/// Equal to Pillow's `Image.resize((side, side), BILINEAR)`: columns first, rounded to 8 bits, then rows; see [`Taps`] for the weights.
+/// Weights and buffers are kept from picture to picture, so that a stream of frames of one size computes no weights and allocates nothing.
+#[derive(Debug, Clone)]
+pub struct Squash {
+    side: u32,
+    source: (u32, u32),
+    columns: Taps,
+    rows: Taps,
+    /// `[source height][side][3]`, only as far as both passes are needed.
+    narrowed: Vec<u8>,
+    /// `[side][side][3]`
+    rgb: Vec<u8>,
+    row_sums: Vec<i32>,
+    /// What each grey level of each channel becomes.
+    levels: Box<[[f32; 256]; CHANNELS]>,
+}
+
+impl Squash {
+    /// A resize to `side` x `side` (at least 1), after which a grey level `p` of channel `c` becomes `(p / 255 - mean[c]) / std[c]`.
+    pub fn new(side: u32, mean: [f32; 3], std: [f32; 3]) -> Self {
+        let mut levels = Box::new([[0.0; 256]; CHANNELS]);
+        for ((channel, mean), std) in levels.iter_mut().zip(mean).zip(std) {
+            for (grey, level) in channel.iter_mut().enumerate() {
+                *level = (grey as f32 / 255.0 - mean) / std;
+            }
+        }
+        Self {
+            side: side.max(1),
+            source: (0, 0),
+            columns: Taps::default(),
+            rows: Taps::default(),
+            narrowed: Vec::new(),
+            rgb: Vec::new(),
+            row_sums: Vec::new(),
+            levels,
+        }
+    }
+
+    /// The model's input, planar: `out` becomes `[3][side][side]`, red first. Its capacity is reused.
+    pub fn normalised(&mut self, frame: &Frame, out: &mut Vec<f32>) {
+        let plane = self.side as usize * self.side as usize;
+        self.resize(frame);
+        // A picture that has the model's size already is read where it lies.
+        let rgb = if self.fits(frame) { frame.rgb() } else { &self.rgb };
+        out.clear();
+        out.resize(CHANNELS * plane, 0.0);
+        let (red, rest) = out.split_at_mut(plane);
+        let (green, blue) = rest.split_at_mut(plane);
+        let [reds, greens, blues] = &*self.levels;
+        for (((pixel, r), g), b) in rgb.as_chunks::<CHANNELS>().0.iter().zip(red).zip(green).zip(blue) {
+            *r = reds[usize::from(pixel[0])];
+            *g = greens[usize::from(pixel[1])];
+            *b = blues[usize::from(pixel[2])];
+        }
+    }
+
+    /// The resized picture before it is normalised, `[side][side][3]`.
+    pub fn pixels<'a>(&'a mut self, frame: &'a Frame) -> &'a [u8] {
+        self.resize(frame);
+        if self.fits(frame) { frame.rgb() } else { &self.rgb }
+    }
+
+    fn fits(&self, frame: &Frame) -> bool {
+        (frame.width(), frame.height()) == (self.side, self.side)
+    }
+
+    /// Fills `self.rgb` unless the frame has the right size already.
+    fn resize(&mut self, frame: &Frame) {
+        if self.fits(frame) {
+            return;
+        }
+        let (width, height) = (frame.width(), frame.height());
+        if self.source != (width, height) {
+            self.columns.compute(width, self.side);
+            self.rows.compute(height, self.side);
+            self.source = (width, height);
+        }
+        let side = self.side as usize;
+        self.rgb.resize(side * side * CHANNELS, 0);
+        if height == self.side {
+            narrow(frame.rgb(), width as usize, &self.columns, &mut self.rgb, side);
+        } else if width == self.side {
+            shorten(frame.rgb(), &self.rows, &mut self.rgb, side, &mut self.row_sums);
+        } else {
+            self.narrowed.resize(height as usize * side * CHANNELS, 0);
+            narrow(frame.rgb(), width as usize, &self.columns, &mut self.narrowed, side);
+            shorten(&self.narrowed, &self.rows, &mut self.rgb, side, &mut self.row_sums);
+        }
+    }
+}
+
+/// Resizes one picture: `[3][side][side]`, planar, normalised. Where many follow each other, keep a [`Squash`].
+pub fn squash(frame: &Frame, side: u32, mean: [f32; 3], std: [f32; 3]) -> Vec<f32> {
+    let mut out = Vec::new();
+    Squash::new(side, mean, std).normalised(frame, &mut out);
+    out
+}
+
+/// Resizes every row of `source` (`width` pixels) to `side` pixels.
+fn narrow(source: &[u8], width: usize, columns: &Taps, target: &mut [u8], side: usize) {
+    for (row, target) in source.chunks_exact(width * CHANNELS).zip(target.chunks_exact_mut(side * CHANNELS)) {
+        let (row, _) = row.as_chunks::<CHANNELS>();
+        for ((first, weights), target) in columns.iter().zip(target.as_chunks_mut::<CHANNELS>().0) {
+            let mut sums = [HALF; CHANNELS];
+            for (weight, pixel) in weights.iter().zip(&row[first..first + weights.len()]) {
+                for (sum, &grey) in sums.iter_mut().zip(pixel) {
+                    *sum += weight * i32::from(grey);
+                }
+            }
+            *target = sums.map(grey_level);
+        }
+    }
+}
+
+/// Resizes the columns of `source`, whose rows are `side` pixels wide. `sums` is scratch for one row.
+fn shorten(source: &[u8], rows: &Taps, target: &mut [u8], side: usize, sums: &mut Vec<i32>) {
+    let stride = side * CHANNELS;
+    sums.resize(stride, 0);
+    for ((first, weights), target) in rows.iter().zip(target.chunks_exact_mut(stride)) {
+        sums.fill(HALF);
+        for (weight, row) in weights.iter().zip(source[first * stride..].chunks_exact(stride)) {
+            for (sum, &grey) in sums.iter_mut().zip(row) {
+                *sum += weight * i32::from(grey);
+            }
+        }
+        for (target, &sum) in target.iter_mut().zip(sums.iter()) {
+            *target = grey_level(sum);
+        }
+    }
+}
+
+/// Back from fixed point. Weights that round up may sum to slightly over 1, so white could overflow.
+fn grey_level(sum: i32) -> u8 {
+    (sum >> WEIGHT_BITS).min(255) as u8
+}

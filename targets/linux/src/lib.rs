@@ -1,0 +1,1 @@
+//! Linux hardware: V4L2 cameras.

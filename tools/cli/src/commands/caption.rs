@@ -1,0 +1,57 @@
+//! `ocelli caption`: one sentence about a picture.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use ocelli_flow::CaptionOptions;
+use ocelli_pipeline::json;
+
+use crate::failure::Outcome;
+use crate::images::{self, ImageError};
+use crate::session::{self, Session};
+
+/// As typed.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Picture to look at; may be repeated, and take several
+    #[arg(long, value_name = "P", num_args = 1.., required = true)]
+    image: Vec<PathBuf>,
+    #[command(flatten)]
+    decoding: Decoding,
+}
+
+/// How to search for the sentence; other commands that caption take it, too.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Decoding {
+    /// Sentences to follow at once; 1 is greedy; default: the model's own
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    beams: Option<u16>,
+    /// Longest caption in tokens; default: the model's own
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    max_tokens: Option<u16>,
+}
+
+impl Decoding {
+    /// What the model is told.
+    pub fn options(&self) -> CaptionOptions {
+        CaptionOptions { beams: self.beams.map(usize::from), max_tokens: self.max_tokens.map(usize::from) }
+    }
+}
+
+/// One caption a picture.
+pub fn run(session: &Session, args: Args) -> Result<Outcome> {
+    let model = session.model()?;
+    let captioner = session::captioner(&*model)?;
+    let options = args.decoding.options();
+    images::each(&session.out, &args.image, |name, frame| {
+        let caption = captioner.caption(&model.encode(frame)?, &options)?;
+        let printed = if session.out.json() {
+            session.out.line(&json::caption(name, &caption))
+        } else if args.image.len() == 1 {
+            session.out.text(&caption.text)
+        } else {
+            session.out.text(format!("{name}: {}", caption.text))
+        };
+        printed.map_err(ImageError::Fatal)
+    })
+}

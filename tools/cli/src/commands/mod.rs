@@ -1,0 +1,12 @@
+//! One file a command: arguments as typed, what they become, what is done.
+
+pub mod bench;
+pub mod caption;
+pub mod classify;
+pub mod completions;
+pub mod embed;
+pub mod eval;
+pub mod ground;
+pub mod inspect;
+pub mod run;
+pub mod search;

@@ -1,0 +1,63 @@
+//! Results on standard output, remarks and errors on standard error, neither torn by a progress bar.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+
+use anyhow::{Context, Result};
+use indicatif::{MultiProgress, ProgressDrawTarget};
+use ocelli_pipeline::json;
+use serde::Serialize;
+
+use crate::progress::Progress;
+
+/// Where the program speaks.
+pub struct Output {
+    json: bool,
+    quiet: bool,
+    bars: MultiProgress,
+    stdout_is_terminal: bool,
+}
+
+impl Output {
+    /// `json`: one object a line; `quiet`: no bars, no remarks.
+    pub fn new(json: bool, quiet: bool) -> Self {
+        let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+        Self { json, quiet, bars, stdout_is_terminal: io::stdout().is_terminal() }
+    }
+
+    /// Whether results are JSON lines.
+    pub fn json(&self) -> bool {
+        self.json
+    }
+
+    /// A bar for `what` (a plural: "pictures").
+    pub fn progress(&self, what: &str, length: Option<u64>) -> Progress {
+        Progress::new((!self.quiet).then(|| self.bars.clone()), what, length)
+    }
+
+    /// One JSON line.
+    pub fn line(&self, value: &impl Serialize) -> Result<()> {
+        let line = serde_json::to_string(value).context("cannot write this result as JSON")?;
+        self.text(&line)
+    }
+
+    /// Text for people, with a line end.
+    pub fn text(&self, text: impl Display) -> Result<()> {
+        let write = || writeln!(io::stdout(), "{text}");
+        // A bar on standard error only shares the screen with results if both are the terminal.
+        if self.stdout_is_terminal { self.bars.suspend(write) } else { write() }.context("standard output")
+    }
+
+    /// A remark on standard error; not where `--quiet` is.
+    pub fn note(&self, text: impl Display) {
+        if !self.quiet {
+            self.bars.suspend(|| eprintln!("{text}"));
+        }
+    }
+
+    /// What was wrong with one picture: a sentence on standard error and, in JSON, a line among the results.
+    pub fn problem(&self, image: &str, message: &str) -> Result<()> {
+        self.bars.suspend(|| eprintln!("ocelli: {message}"));
+        if self.json { self.line(&json::error(image, message)) } else { Ok(()) }
+    }
+}

