@@ -1,9 +1,14 @@
 //! Why a bundle could not become a model.
 
+use ocelli_bundle::BundleError;
+
 /// A bundle could not be loaded as a model.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
+    /// The file.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
     /// A family this build does not know.
     #[error("the bundle holds a model of family {family:?}; this build knows {known}")]
     Family {

@@ -14,6 +14,9 @@
 pub mod blocks;
 pub mod error;
 pub mod nano;
+pub mod registry;
 pub mod text;
+pub mod weights;
 
 pub use error::LoadError;
+pub use registry::load;

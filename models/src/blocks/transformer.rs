@@ -34,6 +34,11 @@ impl EncoderLayer {
         }
     }
 
+    /// The same with ReLU in the feed-forward network.
+    pub fn with_relu(self) -> Self {
+        Self { feed_forward: self.feed_forward.with_relu(), ..self }
+    }
+
     /// `[batch, tokens, d]` → the same; `mask` as in [`MultiHeadAttention::attend`].
     pub fn forward(&self, x: Tensor<3>, mask: Option<Tensor<4, Bool>>) -> Tensor<3> {
         let y = self.attention.forward(self.attention_norm.forward(x.clone()), mask);
@@ -91,7 +96,12 @@ impl DecoderLayer {
         }
     }
 
-    /// All tokens at once: `x [batch, tokens, d]` over `memory`, with a causal mask.
+    /// The same with ReLU in the feed-forward network.
+    pub fn with_relu(self) -> Self {
+        Self { feed_forward: self.feed_forward.with_relu(), ..self }
+    }
+
+    /// All tokens at once: `x [batch, tokens, d]` over `memory`, with a causal mask. The batch must be a multiple of the memory's.
     pub fn forward(&self, x: Tensor<3>, memory: &KeyValue, mask: Tensor<4, Bool>) -> Tensor<3> {
         let y = self.attention.forward(self.attention_norm.forward(x.clone()), Some(mask));
         let x = x + self.dropout.forward(y);
@@ -112,8 +122,14 @@ impl DecoderLayer {
     }
 
     /// Attention over the memory, and the feed-forward network.
+    ///
+    /// The memory may have fewer rows than `x`: then as many neighbouring rows of `x` share each (the captions of a picture, the beams of
+    /// a search). They are laid side by side as queries of one row, so that nothing of the memory is repeated.
     fn finish(&self, x: Tensor<3>, memory: &KeyValue) -> Tensor<3> {
-        let y = self.cross.attend(self.cross_norm.forward(x.clone()), memory, None);
+        let [rows, tokens, d] = x.dims();
+        let memories = memory.k.dims()[0];
+        let q = self.cross_norm.forward(x.clone()).reshape([memories, rows / memories * tokens, d]);
+        let y = self.cross.attend(q, memory, None).reshape([rows, tokens, d]);
         let x = x + self.dropout.forward(y);
         let y = self.feed_forward.forward(self.feed_forward_norm.forward(x.clone()));
         x + self.dropout.forward(y)

@@ -12,10 +12,10 @@ use burn::tensor::{Device, Tensor};
 
 /// Side of the input picture in pixels.
 pub const SIDE: usize = 224;
-/// Pixels (0 to 255) are normalised as `(x - MEAN) / STD`, the same in all three channels.
-pub const MEAN: f32 = 127.0;
+/// A grey level `p` of 0 to 255 goes in as `(p / 255 - MEAN) / STD`, that is `(p - 127) / 128`.
+pub const MEAN: [f32; 3] = [127.0 / 255.0; 3];
 /// See [`MEAN`].
-pub const STD: f32 = 128.0;
+pub const STD: [f32; 3] = [128.0 / 255.0; 3];
 /// Number of ImageNet classes.
 pub const CLASSES: usize = 1000;
 /// Channels of the head, and of the pooled vector.
@@ -128,6 +128,18 @@ impl Backbone {
             logits: self.classifier.forward(pooled.clone()),
             pooled,
         }
+    }
+
+    /// What the stem, each block and the head give in turn, for comparing with another implementation stage by stage.
+    pub fn stage_outputs(&self, pictures: Tensor<4>) -> Vec<Tensor<4>> {
+        let mut x = relu6(self.stem.forward(pictures));
+        let mut outputs = vec![x.clone()];
+        for block in &self.blocks {
+            x = block.forward(x);
+            outputs.push(x.clone());
+        }
+        outputs.push(relu6(self.head.forward(x)));
+        outputs
     }
 }
 

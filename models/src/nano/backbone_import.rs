@@ -18,7 +18,7 @@ use burn::nn::Linear;
 use burn::nn::conv::Conv2d;
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::backbone::Backbone;
+use super::backbone::{Backbone, CLASSES, HEAD, STAGES};
 
 /// The definition's `batch_norm_epsilon`.
 const EPSILON: f32 = 1e-3;
@@ -56,8 +56,51 @@ pub struct Array {
 /// The tensors of a checkpoint by name.
 pub type Checkpoint = BTreeMap<String, Array>;
 
-/// A backbone with the checkpoint's weights. Every tensor is used once, and none is left (`num_batches_tracked` aside).
+/// Every tensor of a checkpoint with its shape (but for the `num_batches_tracked` of each batch norm, which say nothing).
+pub fn tensors() -> Vec<(String, Vec<usize>)> {
+    let mut tensors = Vec::new();
+    let mut conv = |name: String, norm: String, shape: [usize; 4]| {
+        tensors.push((format!("{name}.weight"), shape.to_vec()));
+        tensors.extend(["weight", "bias", "running_mean", "running_var"].map(|part| (format!("{norm}.{part}"), vec![shape[0]])));
+    };
+    conv("_conv_stem".into(), "_bn0".into(), [STAGES[0].input, 3, 3, 3]);
+    let mut i = 0;
+    for stage in &STAGES {
+        for repeat in 0..stage.repeats {
+            let input = if repeat == 0 { stage.input } else { stage.output };
+            let inner = input * stage.expansion;
+            let block = format!("_blocks.{i}");
+            if stage.expansion > 1 {
+                conv(format!("{block}._expand_conv"), format!("{block}._bn0"), [inner, input, 1, 1]);
+            }
+            conv(format!("{block}._depthwise_conv"), format!("{block}._bn1"), [inner, 1, stage.kernel, stage.kernel]);
+            conv(format!("{block}._project_conv"), format!("{block}._bn2"), [stage.output, inner, 1, 1]);
+            i += 1;
+        }
+    }
+    conv("_conv_head".into(), "_bn1".into(), [HEAD, STAGES[6].output, 1, 1]);
+    tensors.push(("_fc.weight".into(), vec![CLASSES, HEAD]));
+    tensors.push(("_fc.bias".into(), vec![CLASSES]));
+    tensors
+}
+
+/// Every tensor of the table is there in its shape, and there is no other.
+fn check(checkpoint: &Checkpoint) -> Result<(), ImportError> {
+    let table: BTreeMap<String, Vec<usize>> = tensors().into_iter().collect();
+    for (name, expected) in &table {
+        let array = checkpoint.get(name).ok_or_else(|| ImportError::Missing(name.clone()))?;
+        if array.shape != *expected || array.values.len() != expected.iter().product::<usize>() {
+            return Err(ImportError::Shape { name: name.clone(), expected: expected.clone(), found: array.shape.clone() });
+        }
+    }
+    let known = |name: &str| table.contains_key(name) || name.ends_with(".num_batches_tracked");
+    let unused: Vec<String> = checkpoint.keys().filter(|name| !known(name)).cloned().collect();
+    if unused.is_empty() { Ok(()) } else { Err(ImportError::Unused(unused)) }
+}
+
+/// A backbone with the checkpoint's weights, batch norm folded in.
 pub fn import(mut checkpoint: Checkpoint, device: &Device) -> Result<Backbone, ImportError> {
+    check(&checkpoint)?;
     let from = &mut checkpoint;
     let mut backbone = Backbone::init(device);
     fold(&mut backbone.stem, from, "_conv_stem", "_bn0")?;
@@ -70,9 +113,7 @@ pub fn import(mut checkpoint: Checkpoint, device: &Device) -> Result<Backbone, I
     }
     fold(&mut backbone.head, from, "_conv_head", "_bn1")?;
     linear(&mut backbone.classifier, from, "_fc")?;
-
-    let unused: Vec<String> = checkpoint.into_keys().filter(|name| !name.ends_with("num_batches_tracked")).collect();
-    if unused.is_empty() { Ok(backbone) } else { Err(ImportError::Unused(unused)) }
+    Ok(backbone)
 }
 
 /// Batch norm after a convolution, γ (w∗x − μ) / √(σ² + ε) + β, is a convolution again: with s = γ / √(σ² + ε),
@@ -81,11 +122,11 @@ fn fold(conv: &mut Conv2d, from: &mut Checkpoint, name: &str, norm: &str) -> Res
     let shape = conv.weight.dims();
     let device = conv.weight.device();
     let channels = shape[0];
-    let mut weight = take(from, &format!("{name}.weight"), &shape)?;
-    let gamma = take(from, &format!("{norm}.weight"), &[channels])?;
-    let beta = take(from, &format!("{norm}.bias"), &[channels])?;
-    let mean = take(from, &format!("{norm}.running_mean"), &[channels])?;
-    let variance = take(from, &format!("{norm}.running_var"), &[channels])?;
+    let mut weight = take(from, &format!("{name}.weight"))?;
+    let gamma = take(from, &format!("{norm}.weight"))?;
+    let beta = take(from, &format!("{norm}.bias"))?;
+    let mean = take(from, &format!("{norm}.running_mean"))?;
+    let variance = take(from, &format!("{norm}.running_var"))?;
 
     let mut bias = beta;
     for (c, kernel) in weight.chunks_mut(shape[1] * shape[2] * shape[3]).enumerate() {
@@ -102,18 +143,14 @@ fn fold(conv: &mut Conv2d, from: &mut Checkpoint, name: &str, norm: &str) -> Res
 fn linear(layer: &mut Linear, from: &mut Checkpoint, name: &str) -> Result<(), ImportError> {
     let [input, output] = layer.weight.dims();
     let device = layer.weight.device();
-    let weight = take(from, &format!("{name}.weight"), &[output, input])?;
-    let bias = take(from, &format!("{name}.bias"), &[output])?;
+    let weight = take(from, &format!("{name}.weight"))?;
+    let bias = take(from, &format!("{name}.bias"))?;
     let weight = Tensor::<2>::from_data(TensorData::new(weight, [output, input]), &device).transpose();
     layer.weight = Param::from_tensor(weight);
     layer.bias = Some(Param::from_tensor(Tensor::from_data(TensorData::new(bias, [output]), &device)));
     Ok(())
 }
 
-fn take(from: &mut Checkpoint, name: &str, expected: &[usize]) -> Result<Vec<f32>, ImportError> {
-    let Array { shape, values } = from.remove(name).ok_or_else(|| ImportError::Missing(name.to_owned()))?;
-    if shape != expected || values.len() != expected.iter().product::<usize>() {
-        return Err(ImportError::Shape { name: name.to_owned(), expected: expected.to_vec(), found: shape });
-    }
-    Ok(values)
+fn take(from: &mut Checkpoint, name: &str) -> Result<Vec<f32>, ImportError> {
+    from.remove(name).map(|array| array.values).ok_or_else(|| ImportError::Missing(name.to_owned()))
 }

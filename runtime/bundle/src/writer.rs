@@ -38,10 +38,11 @@ impl BundleWriter {
         if key.is_empty() || key.starts_with(RESERVED) {
             return Err(rejected(key, "text keys are not empty and do not start with `ocelli.`, which is the format's own".into()));
         }
-        match self.texts.insert(key.into(), text.into()) {
-            None => Ok(()),
-            Some(_) => Err(rejected(key, "added twice".into())),
+        if self.texts.contains_key(key) {
+            return Err(rejected(key, "added twice".into()));
         }
+        self.texts.insert(key.into(), text.into());
+        Ok(())
     }
 
     /// Adds a tensor from its little-endian bytes, row-major.
@@ -56,9 +57,10 @@ impl BundleWriter {
         if needed != Some(bytes.len()) {
             return Err(rejected(name, format!("{} bytes of {dtype:?} do not fill the shape {shape:?}", bytes.len())));
         }
-        if self.checksums.insert(name.into(), verify::sha256(&bytes)).is_some() {
+        if self.checksums.contains_key(name) {
             return Err(rejected(name, "added twice".into()));
         }
+        self.checksums.insert(name.into(), verify::sha256(&bytes));
         self.tensors.push(burn_pack::Tensor::new(name.into(), dtype, shape.to_vec(), None, Bytes::from_bytes_vec(bytes)));
         Ok(())
     }

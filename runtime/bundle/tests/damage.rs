@@ -1,4 +1,5 @@
 //! Damage is found, wherever it is, and named.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests, helpers included")]
 
 use ocelli_bundle::{Bundle, BundleError, BundleWriter, Manifest, Part};
 

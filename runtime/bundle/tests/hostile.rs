@@ -1,4 +1,5 @@
 //! A file made to do harm: its seal is right, its content is not. Nothing panics, and nothing is allocated by its word alone.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests, helpers included")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};

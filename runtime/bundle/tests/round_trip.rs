@@ -1,4 +1,5 @@
 //! What goes in comes out: from a file, from memory, from inside a binary.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests, helpers included")]
 
 use half::f16;
 use ocelli_bundle::{Bundle, BundleError, BundleWriter, DType, Golden, Manifest, Source};
@@ -204,4 +205,13 @@ fn a_tensor_that_is_not_there_is_named() {
     let bundle = Bundle::from_bytes(writer().into_bytes().unwrap().into()).unwrap();
     let error = bundle.tensor("w.zero").unwrap_err();
     assert!(matches!(&error, BundleError::MissingTensor { tensor, .. } if tensor == "w.zero"), "{error}");
+}
+
+#[test]
+fn the_digest_stands_for_the_content() {
+    let digest = |writer: BundleWriter| Bundle::from_bytes(writer.into_bytes().unwrap().into()).unwrap().digest();
+    assert_eq!(digest(writer()), digest(writer()));
+    let mut other = writer();
+    other.u8("one more", &[1], vec![0]).unwrap();
+    assert_ne!(digest(writer()), digest(other));
 }

@@ -40,6 +40,15 @@ impl Pictures {
         Self::open_with_clock(place, options, Arc::new(Monotonic))
     }
 
+    /// Lists the pictures of several places, one place after another.
+    pub fn open_all<'a>(places: impl IntoIterator<Item = &'a Path>, options: PictureOptions) -> Result<Self, SourceError> {
+        let mut paths = Vec::new();
+        for place in places {
+            paths.extend(list(place, options.recursive)?);
+        }
+        Ok(Self { paths, at: 0, looped: options.looped, any_good: false, sequence: 0, clock: Arc::new(Monotonic) })
+    }
+
     /// As [`Pictures::open`], with times of reading from `clock`.
     pub fn open_with_clock(place: &Path, options: PictureOptions, clock: Arc<dyn Clock>) -> Result<Self, SourceError> {
         let paths = list(place, options.recursive)?;

@@ -5,11 +5,13 @@
 //! | [`args`] | the command line as typed |
 //! | [`session`] | what all commands share once it is validated: model, device, output |
 //! | [`commands`] | one file a command: its arguments, what they become, and what it does |
-//! | [`output`], [`progress`], [`failure`], [`interrupt`] | how it speaks, and how it ends |
+//! | [`output`], [`show`], [`progress`], [`failure`], [`interrupt`] | how it speaks, and how it ends |
 //! | [`images`], [`text`], [`zero_shot`] | pictures, texts and labels, one after another |
 //! | [`cache`] | embeddings kept between searches |
+//! | [`camera`] | a camera as a source of frames |
 //! | [`embedded`] | nano, inside the program |
 //! | [`measure`] | what `eval` measures |
+//! | [`drawing`] | `ground`'s boxes on a copy of the picture |
 //! | [`usage`], [`stats`] | time and memory, and what is said of many measurements |
 #![forbid(unsafe_code)]
 
@@ -20,7 +22,9 @@ use clap::Parser;
 
 mod args;
 mod cache;
+mod camera;
 mod commands;
+mod drawing;
 mod embedded;
 mod failure;
 mod images;
@@ -29,6 +33,7 @@ mod measure;
 mod output;
 mod progress;
 mod session;
+mod show;
 mod stats;
 mod text;
 mod usage;

@@ -5,12 +5,13 @@ use std::io::{self, IsTerminal, Write};
 
 use anyhow::{Context, Result};
 use indicatif::{MultiProgress, ProgressDrawTarget};
-use ocelli_pipeline::json;
+use ocelli_pipeline::json::Line;
 use serde::Serialize;
 
 use crate::progress::Progress;
 
-/// Where the program speaks.
+/// Where the program speaks. A clone speaks in the same place.
+#[derive(Clone)]
 pub struct Output {
     json: bool,
     quiet: bool,
@@ -43,9 +44,19 @@ impl Output {
 
     /// Text for people, with a line end.
     pub fn text(&self, text: impl Display) -> Result<()> {
+        self.put(text).context("standard output")
+    }
+
+    /// The same with the system's own error, for a [`Sink`](ocelli_flow::Sink).
+    pub fn put(&self, text: impl Display) -> io::Result<()> {
         let write = || writeln!(io::stdout(), "{text}");
         // A bar on standard error only shares the screen with results if both are the terminal.
-        if self.stdout_is_terminal { self.bars.suspend(write) } else { write() }.context("standard output")
+        if self.stdout_is_terminal { self.bars.suspend(write) } else { write() }
+    }
+
+    /// What was buffered goes out.
+    pub fn flush(&self) -> io::Result<()> {
+        io::stdout().flush()
     }
 
     /// A remark on standard error; not where `--quiet` is.
@@ -55,9 +66,14 @@ impl Output {
         }
     }
 
+    /// What was wrong: a sentence on standard error, whatever `--quiet` says.
+    pub fn complain(&self, message: &str) {
+        self.bars.suspend(|| eprintln!("ocelli: {message}"));
+    }
+
     /// What was wrong with one picture: a sentence on standard error and, in JSON, a line among the results.
     pub fn problem(&self, image: &str, message: &str) -> Result<()> {
-        self.bars.suspend(|| eprintln!("ocelli: {message}"));
-        if self.json { self.line(&json::error(image, message)) } else { Ok(()) }
+        self.complain(message);
+        if self.json { self.line(&Line::error(image, &message)) } else { Ok(()) }
     }
 }

@@ -35,7 +35,7 @@ impl Session {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = global.threads.map_or(cores, usize::from);
         if global.threads.is_some() {
-            ocelli_ops::set_threads(threads);
+            ocelli_ops::set_threads(threads).context("--threads")?;
         }
         Ok(Self { out: Output::new(global.json, global.quiet), started, device: global.device, threads, model: global.model })
     }
@@ -69,14 +69,13 @@ impl Session {
 
     /// The model of `-m`, or nano, on the chosen device.
     pub fn model(&self) -> Result<Box<dyn Model>> {
-        self.load(self.bundle()?)
+        self.load(&self.bundle()?)
     }
 
     /// The model of an opened bundle on the chosen device.
-    pub fn load(&self, bundle: Bundle) -> Result<Box<dyn Model>> {
+    pub fn load(&self, bundle: &Bundle) -> Result<Box<dyn Model>> {
         let device = ocelli_ops::device::select(self.device).context("--device")?;
-        let origin = bundle.origin().to_owned();
-        ocelli_models::load(bundle, &device).with_context(|| format!("{origin}: this model cannot be loaded"))
+        ocelli_models::load(bundle, &device).with_context(|| format!("{}: this model cannot be loaded", bundle.origin()))
     }
 }
 

@@ -7,18 +7,19 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
-use burn::module::Module;
+use anyhow::{Context, Result, bail};
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::store::ModuleRecord;
 use burn::tensor::{Device, Tensor, TensorData};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
+use ocelli_eval::dataset::Pictures;
 use ocelli_flow::{Frame, FrameMeta};
 use ocelli_models::nano::backbone::{Backbone, Features, MEAN, SIDE, STD};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use crate::data::Pictures;
+use crate::data::data_sets;
 use crate::features::{FORMAT, Index, RECORD, RECORD_BYTES, paths};
 use crate::progress::bar;
 
@@ -44,40 +45,22 @@ const CHUNK: usize = 16;
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
-    let device = Device::flex();
+    let device = ocelli_ops::select(ocelli_ops::DeviceChoice::Cpu)?;
     let weights = args.work.join("backbone/weights.bpk");
-    let bytes = fs::read(&weights).with_context(|| format!("cannot read {}: run `ocelli-train import-backbone` first", weights.display()))?;
-    let checksum = hex(&Sha256::digest(&bytes));
-    let record = ModuleRecord::load(&weights).with_context(|| format!("cannot load {}", weights.display()))?;
+    let record = ModuleRecord::load(&weights)
+        .with_context(|| format!("cannot load {}: run `ocelli-train import-backbone` first", weights.display()))?;
     let backbone = Backbone::init(&device).try_load_record(record).with_context(|| format!("{} is not the backbone", weights.display()))?;
+    let checksum = checksum(&backbone);
 
     let folder = args.work.join("cache");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    for (set, pictures) in data_sets(&args.data, &args.sets)? {
-        let index =
-            Index { format: FORMAT, backbone: checksum.clone(), record_bytes: RECORD_BYTES, flipped: args.flip, files: pictures.names().to_vec() };
+    for (set, data) in data_sets(&args.data, &args.sets)? {
+        let pictures = data.pictures()?;
+        let (files, backbone_sha256) = (pictures.names()?, checksum.clone());
+        let index = Index { format: FORMAT, backbone: backbone_sha256, record_bytes: RECORD_BYTES, flipped: args.flip, files };
         cache_set(&folder, &set, &pictures, &index, &backbone, &device).with_context(|| format!("data set {set}"))?;
     }
     Ok(())
-}
-
-/// Names and pictures of the data sets in `folder`, or of the one that it is.
-fn data_sets(folder: &Path, wanted: &[String]) -> Result<Vec<(String, Pictures)>> {
-    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let mut folders = Vec::new();
-    if Pictures::are_in(folder) {
-        let whole = folder.canonicalize().with_context(|| format!("cannot read {}", folder.display()))?;
-        folders.push(whole);
-    } else if wanted.is_empty() {
-        for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
-            folders.extend(Some(entry?.path()).filter(|path| Pictures::are_in(path)));
-        }
-        folders.sort();
-    } else {
-        folders.extend(wanted.iter().map(|set| folder.join(set)));
-    }
-    ensure!(!folders.is_empty(), "{} has no folder with images/ or images.tar in it", folder.display());
-    folders.iter().map(|path| Ok((name(path), Pictures::open(path)?))).collect()
 }
 
 /// Appends what is missing to the files of one data set.
@@ -86,18 +69,22 @@ fn cache_set(folder: &Path, set: &str, pictures: &Pictures, index: &Index, backb
     let text = serde_json::to_vec(index)?;
     let mut files: Vec<PathBuf> = vec![plain];
     files.extend(index.flipped.then_some(mirrored));
-    if fs::read(&index_path).ok().as_deref() != Some(&text) {
-        // Other pictures, another backbone, or nothing yet: from the start. The index comes last, so that it never speaks of other records.
-        for file in &files {
-            File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
+    match fs::read(&index_path) {
+        Ok(found) if found == text => {}
+        Ok(_) => bail!("{} is of other pictures or of another backbone: remove the data set's files first", index_path.display()),
+        Err(_) => {
+            // Records without an index could be anyone's. The index is written after they are gone, so that it never speaks of them.
+            for file in &files {
+                File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
+            }
+            fs::write(&index_path, &text).with_context(|| format!("cannot write {}", index_path.display()))?;
         }
-        fs::write(&index_path, &text).with_context(|| format!("cannot write {}", index_path.display()))?;
     }
     let mut records = Vec::new();
     for path in &files {
         records.push(OpenOptions::new().append(true).create(true).open(path).with_context(|| format!("cannot write {}", path.display()))?);
     }
-    let mut done = pictures.names().len();
+    let mut done = index.files.len();
     for file in &records {
         done = done.min((file.metadata()?.len() / RECORD_BYTES as u64) as usize);
     }
@@ -105,11 +92,10 @@ fn cache_set(folder: &Path, set: &str, pictures: &Pictures, index: &Index, backb
         file.set_len((done * RECORD_BYTES) as u64)?;
     }
 
-    let (bar, start) = (bar(pictures.names().len() as u64, done as u64, set), Instant::now());
-    let rest: Vec<usize> = (done..pictures.names().len()).collect();
-    for chunk in rest.chunks(CHUNK) {
+    let (bar, start) = (bar(index.files.len() as u64, done as u64, set), Instant::now());
+    for chunk in index.files[done..].chunks(CHUNK) {
         let computed: Vec<Vec<Vec<u8>>> =
-            chunk.par_iter().map(|&i| features_of(pictures, i, index.flipped, backbone, device)).collect::<Result<_>>()?;
+            chunk.par_iter().map(|file| features_of(pictures, file, index.flipped, backbone, device)).collect::<Result<_>>()?;
         for (way, file) in records.iter_mut().enumerate() {
             let bytes: Vec<u8> = computed.iter().flat_map(|picture| &picture[way]).copied().collect();
             file.write_all(&bytes)?;
@@ -118,19 +104,19 @@ fn cache_set(folder: &Path, set: &str, pictures: &Pictures, index: &Index, backb
     }
     bar.finish();
     if !std::io::stderr().is_terminal() {
-        eprintln!("{set}: {} pictures, {} of them now, {:.0} s", pictures.names().len(), rest.len(), start.elapsed().as_secs_f64());
+        let (all, seconds) = (index.files.len(), start.elapsed().as_secs_f64());
+        eprintln!("{set}: {all} pictures, {} of them now, {seconds:.0} s", all - done);
     }
     Ok(())
 }
 
 /// The record of a picture, and that of its mirror image if asked for.
-fn features_of(pictures: &Pictures, index: usize, flip: bool, backbone: &Backbone, device: &Device) -> Result<Vec<Vec<u8>>> {
-    let name = &pictures.names()[index];
-    let bytes = pictures.read(index)?;
-    let rgb = image::load_from_memory(&bytes).with_context(|| format!("{name} is no picture"))?.into_rgb8();
+fn features_of(pictures: &Pictures, file: &str, flip: bool, backbone: &Backbone, device: &Device) -> Result<Vec<Vec<u8>>> {
+    let bytes = pictures.read(file)?;
+    let rgb = image::load_from_memory(&bytes).with_context(|| format!("{file} is no picture"))?.into_rgb8();
     let (width, height) = rgb.dimensions();
-    let Some(frame) = Frame::new(width, height, rgb.into_raw(), FrameMeta::still(name.as_str())) else { bail!("{name} is empty") };
-    let pixels = ocelli_preprocess::squash(&frame, SIDE as u32, [MEAN; 3], [STD; 3]);
+    let Some(frame) = Frame::new(width, height, rgb.into_raw(), FrameMeta::still(file)) else { bail!("{file} is empty") };
+    let pixels = ocelli_preprocess::squash(&frame, SIDE as u32, MEAN, STD);
     let mut batch = Tensor::<4>::from_data(TensorData::new(pixels, [1, 3, SIDE, SIDE]), device);
     if flip {
         batch = Tensor::cat(vec![batch.clone(), batch.flip([3])], 0);
@@ -146,7 +132,7 @@ fn records(features: Features) -> Result<Vec<Vec<u8>>> {
     let maps = [stride8.flatten::<2>(1, 2), stride16.flatten(1, 2), stride32.flatten(1, 2), head.flatten(1, 2), pooled, logits];
     let mut records = vec![Vec::with_capacity(RECORD); batch];
     for map in maps {
-        let values = map.into_data().into_vec::<f32>().map_err(|e| anyhow::anyhow!("features are not f32: {e:?}"))?;
+        let values = map.into_data().try_into_vec::<f32>().map_err(|e| anyhow::anyhow!("features are not f32: {e:?}"))?;
         for (record, values) in records.iter_mut().zip(values.chunks(values.len() / batch)) {
             record.extend_from_slice(values);
         }
@@ -160,6 +146,15 @@ fn bytes_of_f16(values: &[f32]) -> Vec<u8> {
     halves.iter().flat_map(|half| half.to_le_bytes()).collect()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// SHA-256 of the weights themselves: a file of them also holds ids that are new at every import.
+fn checksum(backbone: &Backbone) -> String {
+    struct Weights(Sha256);
+    impl ModuleVisitor for Weights {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.update(param.val().into_data().as_bytes());
+        }
+    }
+    let mut weights = Weights(Sha256::new());
+    backbone.visit(&mut weights);
+    weights.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

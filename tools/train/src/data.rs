@@ -1,112 +1,85 @@
-//! Pictures of a data set, from a folder or straight from a tar file.
-//!
-//! A data set is a folder with `images/` or `images.tar` in it, and JSON-lines files that name pictures as `images/NAME`.
+//! What the parts are trained on: records of data sets beside the rows of their pictures in the feature cache, and captions without pictures.
 
-use std::fs::{self, File};
-use std::io;
-use std::os::unix::fs::FileExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Why a data set cannot be read.
+use ocelli_eval::dataset::{DataError, Dataset, read_jsonl};
+use serde::Deserialize;
+
+use crate::features::FeatureCache;
+
+/// Why there is nothing to train on.
 #[derive(Debug, thiserror::Error)]
-pub enum DataError {
-    /// A file or folder cannot be read.
-    #[error("cannot read {}: {source}", .path.display())]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
+pub enum TrainDataError {
+    /// A data set cannot be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A folder without any.
+    #[error("{} holds no data set: no folder with images/ or images.tar in it", .0.display())]
+    NoDataSet(PathBuf),
+    /// A record of a picture that was not there when the cache was made.
+    #[error("the cache has no features of {file} of {set}: run `ocelli-train cache`")]
+    NotCached {
+        /// The data set.
+        set: String,
+        /// The picture.
+        file: String,
     },
-    /// A folder that holds no data set.
-    #[error("{} has neither images/ nor images.tar with JPEG or PNG pictures in it", .0.display())]
-    NoPictures(PathBuf),
 }
 
-/// The pictures of a data set in the order of their names.
-#[derive(Debug)]
-pub struct Pictures {
-    names: Vec<String>,
-    place: Place,
-}
-
-#[derive(Debug)]
-enum Place {
-    Folder(PathBuf),
-    /// Offset and length of each picture, in bytes.
-    Tar { path: PathBuf, file: File, ranges: Vec<(u64, u64)> },
-}
-
-impl Pictures {
-    /// The pictures of the data set in `folder`; `images/` is preferred to `images.tar`.
-    pub fn open(folder: &Path) -> Result<Self, DataError> {
-        let images = folder.join("images");
-        let pictures = if images.is_dir() { Self::in_folder(folder, &images)? } else { Self::in_tar(&folder.join("images.tar"))? };
-        if pictures.names.is_empty() { Err(DataError::NoPictures(folder.to_owned())) } else { Ok(pictures) }
-    }
-
-    /// Whether `folder` holds a data set.
-    pub fn are_in(folder: &Path) -> bool {
-        folder.join("images").is_dir() || folder.join("images.tar").is_file()
-    }
-
-    /// Names as the data set's other files have them: `images/NAME`.
-    pub fn names(&self) -> &[String] {
-        &self.names
-    }
-
-    /// The picture file at `index` as it is, not decoded. `index` must be below the number of names.
-    pub fn read(&self, index: usize) -> Result<Vec<u8>, DataError> {
-        match &self.place {
-            Place::Folder(folder) => {
-                let path = folder.join(&self.names[index]);
-                fs::read(&path).map_err(|source| DataError::Read { path, source })
-            }
-            Place::Tar { path, file, ranges } => {
-                let (start, length) = ranges[index];
-                let mut bytes = vec![0; length as usize];
-                file.read_exact_at(&mut bytes, start).map_err(failed(path))?;
-                Ok(bytes)
-            }
+/// The data sets in `folder` by name: those `wanted`, or all where none is named. A folder that is a data set itself is the only one.
+pub fn data_sets(folder: &Path, wanted: &[String]) -> Result<Vec<(String, Dataset)>, TrainDataError> {
+    let failed = |source| DataError::Io { path: folder.to_owned(), source };
+    let mut folders = Vec::new();
+    if has_pictures(folder) {
+        folders.push(folder.canonicalize().map_err(failed)?);
+    } else if wanted.is_empty() {
+        for entry in fs::read_dir(folder).map_err(failed)? {
+            folders.push(entry.map_err(failed)?.path());
         }
+        folders.retain(|path| has_pictures(path));
+        folders.sort();
+    } else {
+        folders.extend(wanted.iter().map(|set| folder.join(set)));
     }
-
-    fn in_folder(folder: &Path, images: &Path) -> Result<Self, DataError> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(images).map_err(failed(images))? {
-            let name = entry.map_err(failed(images))?.file_name();
-            let name = format!("images/{}", name.to_string_lossy());
-            if is_picture(&name) {
-                names.push(name);
-            }
-        }
-        names.sort();
-        Ok(Self { names, place: Place::Folder(folder.to_owned()) })
+    if folders.is_empty() {
+        return Err(TrainDataError::NoDataSet(folder.to_owned()));
     }
-
-    fn in_tar(path: &Path) -> Result<Self, DataError> {
-        let file = File::open(path).map_err(failed(path))?;
-        let file_bytes = file.metadata().map_err(failed(path))?.len();
-        let mut pictures = Vec::new();
-        for entry in tar::Archive::new(&file).entries_with_seek().map_err(failed(path))? {
-            let entry = entry.map_err(failed(path))?;
-            let name = entry.path().map_err(failed(path))?.to_string_lossy().into_owned();
-            let (start, length) = (entry.raw_file_position(), entry.size());
-            if is_picture(&name) && start.checked_add(length).is_some_and(|end| end <= file_bytes) {
-                pictures.push((name, (start, length)));
-            }
-        }
-        pictures.sort();
-        let (names, ranges) = pictures.into_iter().unzip();
-        Ok(Self { names, place: Place::Tar { path: path.to_owned(), file, ranges } })
-    }
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    folders.into_iter().map(|path| Ok((name(&path), Dataset::open(path)?))).collect()
 }
 
-fn is_picture(name: &str) -> bool {
-    let extension = Path::new(name).extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
-    matches!(extension.as_str(), "jpg" | "jpeg" | "png")
+fn has_pictures(folder: &Path) -> bool {
+    folder.join("images").is_dir() || folder.join("images.tar").is_file()
 }
 
-fn failed(path: &Path) -> impl Fn(io::Error) -> DataError {
-    move |source| DataError::Read { path: path.to_owned(), source }
+/// Each record with its picture's row in the cache. `file` says which picture a record is about.
+pub fn with_rows<T>(
+    cache: &FeatureCache,
+    set: &str,
+    records: Vec<T>,
+    file: impl Fn(&T) -> &str,
+) -> Result<Vec<(usize, T)>, TrainDataError> {
+    let not_cached = |record: &T| TrainDataError::NotCached { set: set.to_owned(), file: file(record).to_owned() };
+    let row = |record: T| match cache.row(set, file(&record)) {
+        Some(row) => Ok((row, record)),
+        None => Err(not_cached(&record)),
+    };
+    records.into_iter().map(row).collect()
+}
+
+#[derive(Debug, Deserialize)]
+struct TextOnly {
+    captions: Vec<String>,
+    /// Flickr30k holds Flickr8k, dev and test pictures among it.
+    #[serde(default)]
+    in_flickr8k: bool,
+}
+
+/// Captions without pictures, those of one picture together, from a `.jsonl` or `.jsonl.gz` file.
+///
+/// Records marked `in_flickr8k` are left out: they may be about pictures that are measured on.
+pub fn text_captions(path: &Path) -> Result<Vec<Vec<String>>, DataError> {
+    let records: Vec<TextOnly> = read_jsonl(path)?;
+    Ok(records.into_iter().filter(|record| !record.in_flickr8k && !record.captions.is_empty()).map(|record| record.captions).collect())
 }

@@ -1,10 +1,285 @@
-//! Not written yet.
+//! Trains the image head, and the text tower with it, so that pictures and their captions meet in the joint space.
+//!
+//! Five losses: captions find their pictures and pictures their captions among a batch (InfoNCE, Radford et al. 2021,
+//! <https://arxiv.org/abs/2103.00020>); ImageNet's names are ranked as the backbone ranks its classes, on pictures as they are and on
+//! pictures whose features are pushed towards a random class, so that all thousand are met; Caltech's names are told apart; and the text
+//! tower stays near its teacher.
 
-/// Arguments.
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use burn::module::{Module, Param};
+use burn::optim::grad_clipping::GradientClippingConfig;
+use burn::optim::{AdamWConfig, GradientsParams};
+use burn::tensor::activation::{log_softmax, softmax};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use ocelli_models::nano::embed::{ImageHeadConfig, JointSpace, normalise, whitened};
+use ocelli_models::text::tower::pad_batch;
+use ocelli_models::text::{TextTower, TextTowerConfig, Tokenizer};
+use rand::rngs::SmallRng;
+use rand::seq::{IndexedRandom, SliceRandom};
+use rand::{Rng, SeedableRng};
+
+use crate::checkpoint::{Checkpoint, Resumed, load};
+use crate::embed_data::{EmbedData, evaluate};
+use crate::features::Map;
+use crate::progress::{Running, bar};
+use crate::schedule::Cosine;
+
+/// Train the image embedding.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Folder of the data sets flickr8k, coco and caltech.
+    #[arg(long)]
+    data: PathBuf,
+    /// Folder of the training: reads backbone/, cache/, text/ and tokenizer.json, writes embed/.
+    #[arg(long)]
+    work: PathBuf,
+    /// Folder with texts.jsonl and vectors.safetensors, as teacher.py writes them.
+    #[arg(long)]
+    teacher: PathBuf,
+    /// A file with a name a line for the backbone's classes, in their order.
+    #[arg(long)]
+    names: PathBuf,
+    /// Passes over the pictures.
+    #[arg(long, default_value_t = 12)]
+    epochs: usize,
+    /// Captioned pictures a step.
+    #[arg(long, default_value_t = 128)]
+    batch: usize,
+    /// Captions of each picture a step.
+    #[arg(long, default_value_t = 3)]
+    captions: usize,
+    /// Highest learning rate.
+    #[arg(long, default_value_t = 1e-3)]
+    rate: f64,
+    /// Weight of the names' ranking beside the captions'.
+    #[arg(long, default_value_t = 1.0)]
+    name_weight: f64,
+    /// Seed of the order and of the first weights.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+const EMA_DECAY: f64 = 0.99;
+/// Ridge of the class vectors' whitening.
+const WHITENING: f64 = 0.2;
+/// Steps for which the names' vectors are taken as they were.
+const NAMES_STAY: usize = 10;
+/// Pictures with a name a step, and texts that hold the tower to its teacher.
+const NAMED: usize = 48;
+const TEACHER_TEXTS: usize = 128;
+/// Every other picture is trained mirrored where the cache has it.
+const MIRROR: f64 = 0.5;
 
 /// Runs the command.
-pub fn run(_args: &Args) -> anyhow::Result<()> {
-    anyhow::bail!("not written yet")
+pub fn run(args: &Args) -> Result<()> {
+    let device = Device::flex().autodiff();
+    let plain = Device::flex();
+    device.seed(args.seed);
+    let path = args.work.join("tokenizer.json");
+    let json = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let tokenizer = Tokenizer::from_json(&json)?;
+    let data = EmbedData::open(&args.data, &args.work, &args.teacher, &args.names)?;
+    let checkpoint = Checkpoint::new(args.work.join("embed"))?;
+
+    let image = ImageHeadConfig::default();
+    let text = TextTowerConfig { vocabulary: tokenizer.vocabulary(), joint: image.joint, dropout: 0.1, ..TextTowerConfig::default() };
+    let mut joint = JointSpace::init(&text, &image, &device);
+    joint.text = distilled(&args.work, &text, image.named, &device)?;
+    let names = Texts::new(&tokenizer, &data.names)?;
+    let vectors = names.embed(&joint.text, None, &device).narrow(1, 0, image.named);
+    let vectors: Vec<f32> = normalise(vectors).into_data().iter::<f32>().collect();
+    let classes = TensorData::new(whitened(&vectors, image.named, WHITENING), [data.names.len(), image.named]);
+    joint.image.classes = Param::initialized(joint.image.classes.id, Tensor::from_data(classes, &device)).set_require_grad(false);
+
+    let optimizer = AdamWConfig::new()
+        .with_beta_2(0.98)
+        .with_weight_decay(0.05)
+        .with_epsilon(1e-8)
+        .with_grad_clipping(Some(GradientClippingConfig::Norm(1.0)))
+        .init();
+    let Resumed { module: mut joint, mut ema, mut optimizer, mut state } = checkpoint.resume(joint, EMA_DECAY, optimizer)?;
+    joint.image.classes = joint.image.classes.set_require_grad(false);
+
+    let kinds = Texts::new(&tokenizer, &data.kinds.iter().map(|kind| format!("a photo of a {kind}")).collect::<Vec<_>>())?;
+    let bare_kinds = Texts::new(&tokenizer, &data.kinds)?;
+    let teacher_texts = Texts::new(&tokenizer, &data.table.texts.iter().map(|t| t.text.clone()).collect::<Vec<_>>())?;
+    let captions = Texts::new(&tokenizer, &data.captions)?;
+    let steps_an_epoch = data.captioned.len() / args.batch;
+    ensure!(steps_an_epoch > 0, "{} captioned pictures are less than one batch of {}", data.captioned.len(), args.batch);
+    let rate = Cosine { peak: args.rate, floor: args.rate * 0.02, warmup: 30, steps: args.epochs * steps_an_epoch };
+    let progress = bar(rate.steps as u64, state.step as u64, "embed");
+    let mut means = [Running::default(); 5];
+    let mut name_vectors: Option<Tensor<2>> = None;
+    while state.epoch < args.epochs {
+        let mut rng = SmallRng::seed_from_u64(args.seed * 1000 + state.epoch as u64);
+        let mut order = data.captioned.clone();
+        order.shuffle(&mut rng);
+        for batch in order.chunks_exact(args.batch) {
+            // Pictures: captioned ones first, then named ones.
+            let named: Vec<_> = data.named_train.choose_multiple(&mut rng, NAMED).copied().collect();
+            let mut rows: Vec<usize> = batch.iter().map(|picture| picture.row).chain(named.iter().map(|&(row, _)| row)).collect();
+            if data.cache.has_mirrored() {
+                rows.iter_mut().filter(|_| rng.random_bool(MIRROR)).for_each(|row| *row = data.cache.mirrored(*row));
+            }
+            let head = data.cache.map(Map::Head, &rows, &device)?;
+            let logits: Tensor<2> = data.cache.map(Map::Logits, &rows, &device)?.squeeze_dim(1);
+            let images = normalise(joint.image.forward(head.clone(), logits.clone()));
+
+            let mut chosen = Vec::new();
+            for picture in batch {
+                let all: Vec<usize> = picture.captions.clone().collect();
+                chosen.extend(all.choose_multiple(&mut rng, args.captions).copied());
+            }
+            ensure!(chosen.len() == batch.len() * args.captions, "a picture has fewer than {} captions", args.captions);
+            let texts = normalise(captions.embed(&joint.text, Some(&chosen), &device));
+            let of_captioned = images.clone().slice([0..batch.len()]);
+            let contrast = contrast(of_captioned, texts, joint.caption_scale.val(), args.captions);
+
+            if state.step % NAMES_STAY == 0 || name_vectors.is_none() {
+                let text = joint.text.clone().valid();
+                name_vectors = Some(normalise(names.embed(&text, None, &plain)));
+            }
+            let Some(name_vectors) = name_vectors.clone() else { continue };
+            let name_vectors = Tensor::from_data(name_vectors.into_data(), &device);
+            let ranked = rank(images.clone(), &name_vectors, joint.label_scale.val(), logits.clone());
+            let (pushed_head, pushed_logits) = push(&head, &logits, &data, &mut rng, &device);
+            let pushed = normalise(joint.image.forward(pushed_head, pushed_logits.clone()));
+            let ranked_pushed = rank(pushed, &name_vectors, joint.label_scale.val(), pushed_logits);
+
+            let texts = if rng.random_bool(0.5) { &kinds } else { &bare_kinds };
+            let kind_vectors = normalise(texts.embed(&joint.text, None, &device));
+            let wanted: Vec<i32> = named.iter().map(|&(_, kind)| kind as i32).collect();
+            let of_named = images.slice([batch.len()..rows.len()]);
+            let scores = of_named.matmul(kind_vectors.transpose()) * joint.label_scale.val().exp().unsqueeze::<2>();
+            let told = cross_entropy(scores, &wanted, &device);
+
+            let chosen: Vec<usize> = (0..TEACHER_TEXTS).map(|_| rng.random_range(0..data.table.texts.len())).collect();
+            let student = normalise(teacher_texts.embed(&joint.text, Some(&chosen), &device).narrow(1, 0, image.named));
+            let near = (student * data.teacher_vectors(&chosen, &device)).sum_dim(1).mean().neg().add_scalar(1.0);
+
+            for (mean, loss) in means.iter_mut().zip([&contrast, &ranked, &ranked_pushed, &told, &near]) {
+                mean.push(f64::from(loss.clone().into_scalar::<f32>()));
+            }
+            let loss = contrast + (ranked + ranked_pushed * 0.5) * args.name_weight + told * 0.5 + near * 4.0;
+            let gradients = GradientsParams::from_grads(loss.backward(), &joint);
+            joint = optimizer.step(rate.at(state.step), joint, gradients);
+            ema.update(&joint);
+            state.step += 1;
+            progress.set_message(format!("captions {:.3} names {:.3} pushed {:.3} kinds {:.3} teacher {:.3}", means[0].mean(), means[1].mean(), means[2].mean(), means[3].mean(), means[4].mean()));
+            progress.inc(1);
+        }
+        state.epoch += 1;
+        let losses: Vec<f64> = means.iter().map(Running::mean).collect();
+        let dev = evaluate(&ema.module(&joint), &data, &captions, &names, &bare_kinds)?;
+        state.best = dev["text_to_image"][0].as_f64().unwrap_or_default();
+        checkpoint.save(&joint, &ema, &optimizer, &state)?;
+        let line = serde_json::json!({"epoch": state.epoch, "losses": losses, "dev": dev});
+        checkpoint.log(&line)?;
+        eprintln!("{line}");
+    }
+    progress.finish();
+    Ok(())
+}
+
+/// The distilled tower, with more dimensions behind the teacher's for what the teacher does not know.
+fn distilled(work: &std::path::Path, config: &TextTowerConfig, named: usize, device: &Device) -> Result<TextTower> {
+    let narrow = TextTowerConfig { joint: named, ..config.clone() };
+    let mut tower = load(TextTower::init(&narrow, device), &work.join("text/weights.bpk"))?;
+    let more = TextTower::init(config, device).joint;
+    let keep = |old: Tensor<2>, new: Tensor<2>| Tensor::cat(vec![old, new.narrow(1, named, config.joint - named).mul_scalar(0.3)], 1);
+    let weight = keep(tower.joint.weight.val(), more.weight.val());
+    if let (Some(old), Some(new)) = (&tower.joint.bias, &more.bias) {
+        let bias = Tensor::cat(vec![old.val(), new.val().narrow(0, named, config.joint - named).mul_scalar(0.0)], 0);
+        tower.joint.bias = Some(Param::from_tensor(bias));
+    }
+    tower.joint.weight = Param::from_tensor(weight);
+    Ok(tower)
+}
+
+/// Tokenized texts.
+pub struct Texts {
+    ids: Vec<Vec<u32>>,
+    pad: u32,
+}
+
+impl Texts {
+    /// Tokenizes.
+    pub fn new(tokenizer: &Tokenizer, texts: &[String]) -> Result<Self> {
+        let ids = texts.iter().map(|text| Ok(tokenizer.encode(text)?)).collect::<Result<_>>()?;
+        Ok(Self { ids, pad: tokenizer.pad })
+    }
+
+    /// Embeds those chosen, or all: `[texts, joint]`, not normalised. Sorted by length and cut into pieces, so that little is padding.
+    pub fn embed(&self, tower: &TextTower, chosen: Option<&[usize]>, device: &Device) -> Tensor<2> {
+        let all: Vec<usize> = (0..self.ids.len()).collect();
+        let chosen = chosen.unwrap_or(&all);
+        let mut order: Vec<usize> = (0..chosen.len()).collect();
+        order.sort_by_key(|&i| self.ids[chosen[i]].len());
+        let [max_tokens, _] = tower.positions.dims();
+        let pieces: Vec<Tensor<2>> = order
+            .chunks(128)
+            .map(|piece| {
+                let texts: Vec<Vec<u32>> = piece.iter().map(|&i| self.ids[chosen[i]].clone()).collect();
+                let (ids, lengths) = pad_batch(&texts, self.pad, max_tokens, device);
+                tower.forward(ids, &lengths)
+            })
+            .collect();
+        let mut back = vec![0i32; order.len()];
+        for (at, &i) in order.iter().enumerate() {
+            back[i] = at as i32;
+        }
+        Tensor::cat(pieces, 0).select(0, Tensor::<1, Int>::from_ints(back.as_slice(), device))
+    }
+}
+
+fn cross_entropy(scores: Tensor<2>, wanted: &[i32], device: &Device) -> Tensor<1> {
+    let wanted = Tensor::<1, Int>::from_ints(wanted, device).unsqueeze_dim::<2>(1);
+    log_softmax(scores, 1).gather(1, wanted).mean().neg()
+}
+
+/// Each picture has `each` captions, in a row. Both ways: a caption finds its picture, a picture its captions.
+fn contrast(images: Tensor<2>, texts: Tensor<2>, scale: Tensor<1>, each: usize) -> Tensor<1> {
+    let device = images.device();
+    let [pictures, _] = images.dims();
+    let scores = texts.matmul(images.transpose()) * scale.exp().unsqueeze::<2>(); // [captions, pictures]
+    let wanted: Vec<i32> = (0..pictures * each).map(|caption| (caption / each) as i32).collect();
+    let to_image = cross_entropy(scores.clone(), &wanted, &device);
+    let log = log_softmax(scores.transpose(), 1); // [pictures, captions]
+    let wanted: Vec<i32> = (0..(pictures * each) as i32).collect();
+    let wanted = Tensor::<1, Int>::from_ints(wanted.as_slice(), &device).reshape([pictures, each]);
+    let to_text = log.gather(1, wanted).mean().neg();
+    (to_image + to_text) * 0.5
+}
+
+/// How far the names' ranking is from the backbone's: the mean divergence of the one from the other.
+fn rank(images: Tensor<2>, names: &Tensor<2>, scale: Tensor<1>, logits: Tensor<2>) -> Tensor<1> {
+    let scores = images.matmul(names.clone().transpose()) * scale.exp().unsqueeze::<2>();
+    let wanted = softmax(logits.clone(), 1);
+    let entropy = (wanted.clone() * log_softmax(logits, 1)).sum_dim(1).mean();
+    entropy - (wanted * log_softmax(scores, 1)).sum_dim(1).mean()
+}
+
+/// Features pushed along the classifier's rows until a random class wins by up to 5.
+fn push(head: &Tensor<3>, logits: &Tensor<2>, data: &EmbedData, rng: &mut SmallRng, device: &Device) -> (Tensor<3>, Tensor<2>) {
+    let [batch, classes] = logits.dims();
+    let [_, cells, width] = head.dims();
+    let values: Vec<f32> = logits.clone().into_data().iter::<f32>().collect();
+    let mut pushes = vec![0.0f32; batch * width];
+    for (row, push) in values.chunks_exact(classes).zip(pushes.chunks_exact_mut(width)) {
+        let top = (0..classes).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap_or(0);
+        let class = rng.random_range(0..classes);
+        let away: f32 = rng.random();
+        let (to, from) = (data.classifier_row(class), data.classifier_row(top));
+        let direction: Vec<f32> = to.iter().zip(from).map(|(a, b)| a - away * b).collect();
+        let slope: f32 = direction.iter().zip(to.iter().zip(from)).map(|(d, (a, b))| d * (a - b)).sum();
+        let gap = row[top] - row[class] + rng.random_range(0.0..5.0f32);
+        if slope > 1e-3 {
+            push.iter_mut().zip(&direction).for_each(|(p, d)| *p = d * gap / slope);
+        }
+    }
+    let pushes = Tensor::<2>::from_data(TensorData::new(pushes, [batch, width]), device);
+    let moved = logits.clone() + pushes.clone().matmul(data.classifier(device));
+    (head.clone() + pushes.unsqueeze_dim::<3>(1).expand([batch, cells, width]), moved)
 }

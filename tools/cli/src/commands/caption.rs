@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use ocelli_flow::CaptionOptions;
-use ocelli_pipeline::json;
+use ocelli_pipeline::json::Line;
 
 use crate::failure::Outcome;
 use crate::images::{self, ImageError};
@@ -46,7 +46,7 @@ pub fn run(session: &Session, args: Args) -> Result<Outcome> {
     images::each(&session.out, &args.image, |name, frame| {
         let caption = captioner.caption(&model.encode(frame)?, &options)?;
         let printed = if session.out.json() {
-            session.out.line(&json::caption(name, &caption))
+            session.out.line(&Line::caption(name, &caption))
         } else if args.image.len() == 1 {
             session.out.text(&caption.text)
         } else {

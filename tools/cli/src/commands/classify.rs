@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use ocelli_flow::Classification;
-use ocelli_pipeline::json;
+use ocelli_pipeline::json::Line;
 
 use crate::failure::Outcome;
 use crate::images::{self, ImageError};
@@ -50,7 +50,7 @@ pub fn run(session: &Session, mut args: Args) -> Result<Outcome> {
         let mut classification = labels.classify(&embedding);
         classification.scores.truncate(top);
         let printed = if session.out.json() {
-            session.out.line(&json::classification(name, &classification))
+            session.out.line(&Line::classification(name, &classification))
         } else {
             session.out.text(human(name, &classification))
         };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::{ArgMatches, FromArgMatches};
 use ocelli_flow::{Embedder, Embedding, Model};
-use ocelli_pipeline::json;
+use ocelli_pipeline::json::Line;
 
 use crate::failure::Outcome;
 use crate::images::{ImageError, Images};
@@ -132,12 +132,12 @@ struct Printer<'a> {
 
 impl Printer<'_> {
     fn image(&self, name: &str, embedding: &Embedding) -> Result<()> {
-        if self.out.json() { self.out.line(&json::image_embedding(name, self.model.name(), embedding)) } else { self.out.text(human(name, embedding)) }
+        if self.out.json() { self.out.line(&Line::image_embedding(name, self.model.name(), embedding)) } else { self.out.text(human(name, embedding)) }
     }
 
     fn text(&self, text: &str, embedding: &Embedding) -> Result<()> {
         if self.out.json() {
-            self.out.line(&json::text_embedding(text, self.model.name(), embedding))
+            self.out.line(&Line::text_embedding(text, self.model.name(), embedding))
         } else {
             self.out.text(human(&format!("{text:?}"), embedding))
         }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 use ocelli_eval::dataset::Dataset;
-use ocelli_flow::Model;
+use ocelli_flow::{FrameMeta, Model};
 use ocelli_pipeline::picture;
 use serde_json::{Map, Value, json};
 
@@ -106,6 +106,7 @@ pub fn run(session: &Session, args: Args) -> Result<Outcome> {
         if args.what.is_empty() { all.filter(|what| what.fits(&data) && what.can(&*model)).collect() } else { args.what.clone() };
     let mut measures = plan(&args, &what, &data, &*model, &session.out)?;
 
+    measures.retain(|measure| !measure.files().is_empty());
     let mut known = HashSet::new();
     let wanted = measures.iter().flat_map(|measure| measure.files()).filter(|file| known.insert(*file));
     let files: Vec<String> = wanted.map(str::to_owned).collect();
@@ -120,7 +121,7 @@ pub fn run(session: &Session, args: Args) -> Result<Outcome> {
         if stop.raised() {
             return Ok(Outcome::Interrupted);
         }
-        let read = || Ok(picture::decode_bytes(file, &pictures.read(file)?)?);
+        let read = || Ok(picture::decode_bytes(&pictures.read(file)?, &pictures.path(file), FrameMeta::still(file.as_str()))?);
         images.look_at(file, read, |_, frame| {
             let encoded = model.encode(frame)?;
             let look = Look { file, frame, encoded: &encoded };

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use ocelli_flow::{Detection, GroundOptions};
-use ocelli_pipeline::json;
+use ocelli_pipeline::json::Line;
 
+use crate::drawing::Drawing;
 use crate::failure::Outcome;
 use crate::images::{self, ImageError};
 use crate::session::{self, Session};
@@ -58,7 +59,7 @@ impl Detecting {
 pub fn run(session: &Session, args: Args) -> Result<Outcome> {
     text::check_all("--phrase", &args.phrase)?;
     let options = args.detecting.options()?;
-    let drawing = args.annotate.map(|place| Drawing::new(place, args.image.len())).transpose()?;
+    let mut drawing = args.annotate.map(|place| Drawing::new(place, &args.image)).transpose()?;
 
     let model = session.model()?;
     let grounder = session::grounder(&*model)?;
@@ -67,12 +68,12 @@ pub fn run(session: &Session, args: Args) -> Result<Outcome> {
     images::each(&session.out, &args.image, |name, frame| {
         let detections = grounder.ground(&model.encode(frame)?, &phrases, &options)?;
         let printed = if session.out.json() {
-            session.out.line(&json::detections(name, frame.width(), frame.height(), &detections))
+            session.out.line(&Line::detections(name, frame.width(), frame.height(), &detections))
         } else {
             session.out.text(human(name, &detections))
         };
         printed.map_err(ImageError::Fatal)?;
-        drawing.as_ref().map_or(Ok(()), |drawing| drawing.draw(frame, &detections)).map_err(ImageError::Fatal)
+        drawing.as_mut().map_or(Ok(()), |drawing| drawing.draw(frame, detections)).map_err(ImageError::Fatal)
     })
 }
 

@@ -53,7 +53,7 @@ pub fn run(session: &Session, args: Args) -> Result<Outcome> {
 
     let bundle = session.bundle()?;
     let cache_file = cache::place(&bundle.digest(), &args.folder);
-    let model = session.load(bundle)?;
+    let model = session.load(&bundle)?;
     let embedder = session::embedder(&*model)?;
     let queries: Vec<&str> = args.queries.iter().map(String::as_str).collect();
     let queries_embedded = embedder.embed_text(&queries, false)?;

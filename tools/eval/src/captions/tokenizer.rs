@@ -1,9 +1,9 @@
 //! Words of a caption as coco-caption counts them.
 //!
 //! coco-caption runs Stanford's PTBTokenizer with lower-casing and drops punctuation. This is the part of its rules that captions meet:
-//! punctuation is split off and dropped, clitics ("n't", "'s", "'re", …) become words, hyphenated words, numbers with
-//! separators and single-letter abbreviations stay whole. Known differences: bracketed asides leave no `-lrb-` word behind, abbreviations other than a handful
-//! of titles lose their full stop, and PTB's rarer rewritings (currencies, fractions, `cannot` is done, `gonna` is done) are not followed.
+//! punctuation is split off and dropped, clitics ("n't", "'s", "'re", …) and the halves of "cannot" and "gonna" become words, brackets become `-lrb-` and the
+//! like, hyphenated words, numbers with separators and initials stay whole. Known differences: abbreviations other than
+//! a handful of titles lose their full stop, and PTB's rarer rewritings (currencies, fractions, spellings) are not followed.
 
 /// Clitics that PTB splits off the end of a word, longest first.
 const CLITICS: [&str; 7] = ["n't", "'re", "'ve", "'ll", "'s", "'m", "'d"];
@@ -37,9 +37,7 @@ fn push_chunk(chunk: &str, words: &mut Vec<String>) {
         } else {
             push_word(&word, words);
             word.clear();
-            if is_symbol_word(c) {
-                words.push(c.to_string());
-            }
+            words.extend(word_of_symbol(c));
         }
     }
     push_word(&word, words);
@@ -65,9 +63,19 @@ fn belongs_to_word(c: char, before: Option<char>, after: Option<char>) -> bool {
     }
 }
 
-/// Symbols that are words of their own and not on coco-caption's list of punctuation.
-fn is_symbol_word(c: char) -> bool {
-    matches!(c, '&' | '$' | '%' | '#' | '+' | '=' | '*' | '/' | '@' | '\u{a3}' | '\u{20ac}')
+/// The word a character makes on its own; `None` for what is on coco-caption's list of punctuation.
+fn word_of_symbol(c: char) -> Option<String> {
+    let bracket = match c {
+        '(' => "-lrb-",
+        ')' => "-rrb-",
+        '[' => "-lsb-",
+        ']' => "-rsb-",
+        '{' => "-lcb-",
+        '}' => "-rcb-",
+        '&' | '$' | '%' | '#' | '+' | '=' | '*' | '/' | '@' | '\u{a3}' | '\u{20ac}' => return Some(c.to_string()),
+        _ => return None,
+    };
+    Some(bracket.to_owned())
 }
 
 /// Splits clitics and contractions off and keeps what is left.

@@ -50,10 +50,31 @@ impl Pictures {
         bytes.map_err(|source| DataError::Io { path, source })
     }
 
+    /// All pictures (JPEG and PNG) that are there, by name, named as records name them.
+    pub fn names(&self) -> Result<Vec<String>, DataError> {
+        let mut names: Vec<String> = match &self.tar {
+            Some(tar) => tar.entries.keys().cloned().collect(),
+            None => {
+                let images = self.path("images");
+                let entries = fs::read_dir(&images).and_then(|entries| entries.collect::<std::io::Result<Vec<_>>>());
+                let entries = entries.map_err(|source| DataError::Io { path: images, source })?;
+                entries.iter().map(|entry| format!("images/{}", entry.file_name().to_string_lossy())).collect()
+            }
+        };
+        names.retain(|name| is_picture(name));
+        names.sort();
+        Ok(names)
+    }
+
     /// Where a picture lies, or would lie if it were not in a tar.
     pub fn path(&self, file: &str) -> PathBuf {
         self.folder.join(file)
     }
+}
+
+fn is_picture(name: &str) -> bool {
+    let extension = Path::new(name).extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    ["jpg", "jpeg", "png"].iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
 impl Tar {

@@ -1,0 +1,132 @@
+//! What a bundle says of nano's parts.
+
+use serde::{Deserialize, Serialize};
+
+use super::caption::CaptionerConfig;
+use super::embed::ImageHeadConfig;
+use crate::LoadError;
+use crate::text::TextTowerConfig;
+
+/// The manifest's `config`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NanoConfig {
+    /// The text tower.
+    pub text: TextTowerConfig,
+    /// The image head.
+    pub image: ImageHeadConfig,
+    /// The caption decoder.
+    pub caption: CaptionerConfig,
+    /// How captions are searched for where the user does not say.
+    pub search: CaptionSearch,
+}
+
+/// Defaults of the search for a caption.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct CaptionSearch {
+    /// Beam width.
+    pub beams: usize,
+    /// Longest caption in tokens.
+    pub max_tokens: usize,
+    /// Scores are divided by the length to this power.
+    pub length_penalty: f32,
+    /// Whether a caption from the joint vector alone is tried too, and the one nearer the picture kept.
+    pub consult_vector: bool,
+}
+
+impl Default for CaptionSearch {
+    fn default() -> Self {
+        Self { beams: 3, max_tokens: 24, length_penalty: 0.7, consult_vector: false }
+    }
+}
+
+/// Largest width, table or count that is believed: a config asks for memory before a tensor proves it.
+const LARGEST: usize = 1 << 16;
+
+impl NanoConfig {
+    /// Reads the manifest's `config` and checks that the parts fit each other.
+    pub fn from_json(config: &serde_json::Value) -> Result<Self, LoadError> {
+        let wrong = |reason: String| LoadError::Config { reason };
+        let config: Self = serde_json::from_value(config.clone()).map_err(|error| wrong(error.to_string()))?;
+        let (text, image, caption) = (&config.text, &config.image, &config.caption);
+        let sizes = [
+            ("text.vocabulary", text.vocabulary),
+            ("text.factor", text.factor),
+            ("text.width", text.width),
+            ("text.hidden", text.hidden),
+            ("text.layers", text.layers),
+            ("text.max_tokens", text.max_tokens),
+            ("text.joint", text.joint),
+            ("image.width", image.width),
+            ("image.named", image.named),
+            ("caption.vocabulary", caption.vocabulary),
+            ("caption.width", caption.width),
+            ("caption.hidden", caption.hidden),
+            ("caption.layers", caption.layers),
+            ("caption.max_tokens", caption.max_tokens),
+            ("caption.support", caption.support),
+            ("caption.vector_tokens", caption.vector_tokens),
+            ("caption.nearest", caption.nearest),
+            ("search.beams", config.search.beams),
+        ];
+        for (name, size) in sizes {
+            if !(1..=LARGEST).contains(&size) {
+                return Err(wrong(format!("{name} is {size}, not within 1 to {LARGEST}")));
+            }
+        }
+        let divisible = |name: &str, width: usize, heads: usize| match heads {
+            1.. if width.is_multiple_of(heads) => Ok(()),
+            _ => Err(wrong(format!("{name}: {heads} heads do not divide a width of {width}"))),
+        };
+        divisible("text", text.width, text.heads)?;
+        divisible("image", image.width, image.heads)?;
+        divisible("caption", caption.width, caption.heads)?;
+        if text.joint != image.joint || caption.joint != image.joint || image.named > image.joint {
+            return Err(wrong(format!(
+                "joint spaces differ: text {}, image {} ({} named), caption {}",
+                text.joint, image.joint, image.named, caption.joint
+            )));
+        }
+        if text.vocabulary != caption.vocabulary {
+            return Err(wrong(format!("vocabularies differ: text {}, caption {}", text.vocabulary, caption.vocabulary)));
+        }
+        if caption.max_tokens < 3 {
+            return Err(wrong(format!("caption.max_tokens is {}, too few for a caption", caption.max_tokens)));
+        }
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whole() -> NanoConfig {
+        let image = ImageHeadConfig::default();
+        NanoConfig {
+            text: TextTowerConfig { joint: image.joint, ..Default::default() },
+            caption: CaptionerConfig { joint: image.joint, ..Default::default() },
+            image,
+            search: CaptionSearch::default(),
+        }
+    }
+
+    #[test]
+    fn round_trip() {
+        let config = whole();
+        let json = serde_json::to_value(&config).unwrap();
+        assert_eq!(NanoConfig::from_json(&json).unwrap(), config);
+    }
+
+    #[test]
+    fn parts_that_do_not_fit_are_named() {
+        let mut config = whole();
+        config.caption.joint = 7;
+        let error = NanoConfig::from_json(&serde_json::to_value(&config).unwrap()).unwrap_err().to_string();
+        assert!(error.contains("joint spaces differ"), "{error}");
+        let mut config = whole();
+        config.text.width = 1 << 40;
+        let error = NanoConfig::from_json(&serde_json::to_value(&config).unwrap()).unwrap_err().to_string();
+        assert!(error.contains("text.width"), "{error}");
+        assert!(NanoConfig::from_json(&serde_json::json!({})).is_err());
+    }
+}

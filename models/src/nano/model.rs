@@ -1,0 +1,196 @@
+//! nano behind the traits of `ocelli_flow`.
+
+use std::cell::{OnceCell, RefCell};
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use ocelli_bundle::Bundle;
+use ocelli_flow::{
+    Caption, CaptionOptions, Captioner as CaptionerTrait, Embedder, Embedding, Encoded, Frame, Model, ModelError,
+};
+use ocelli_preprocess::Squash;
+
+use super::backbone::{Backbone, Features, MEAN, SIDE, STD};
+use super::caption::Captioner;
+use super::config::{CaptionSearch, NanoConfig};
+use super::embed::{JointSpace, normalise};
+use super::FAMILY;
+use crate::text::tower::pad_batch;
+use crate::text::{BeamOptions, Specials, Tokenizer};
+use crate::{LoadError, weights};
+
+/// Widest beam and longest caption a user may ask for.
+const MAX_BEAMS: usize = 16;
+/// Texts that are embedded at a time.
+const TEXT_BATCH: usize = 64;
+
+/// The model.
+pub struct Nano {
+    name: String,
+    device: Device,
+    backbone: Backbone,
+    joint: JointSpace,
+    captioner: Captioner,
+    search: CaptionSearch,
+    tokenizer: Tokenizer,
+    label_scale: f32,
+    labels: Vec<(Arc<str>, String)>,
+    templates: Vec<String>,
+    squash: RefCell<Squash>,
+}
+
+/// What [`Nano`] keeps of a frame: the maps, and the joint vector once somebody asked for it.
+struct Seen {
+    maps: Features,
+    joint: OnceCell<Tensor<2>>,
+}
+
+impl Nano {
+    /// Loads all parts onto a device.
+    pub fn load(bundle: &Bundle, device: &Device) -> Result<Self, LoadError> {
+        let manifest = bundle.manifest();
+        let config = NanoConfig::from_json(&manifest.config)?;
+        let entry = |key: &str| bundle.text(key).ok_or_else(|| LoadError::Entry { key: key.to_owned(), family: FAMILY });
+        let tokenizer = Tokenizer::from_json(entry("tokenizer.json")?)?;
+        if tokenizer.vocabulary() != config.text.vocabulary {
+            let reason = format!("it has {} tokens, the model {}", tokenizer.vocabulary(), config.text.vocabulary);
+            return Err(LoadError::Tokenizer { reason });
+        }
+        let joint = weights::load(JointSpace::init(&config.text, &config.image, device), "joint", bundle, device)?;
+        let label_scale = joint.label_scale.val().exp().into_data().iter::<f32>().next().unwrap_or(1.0);
+        Ok(Self {
+            name: manifest.name.clone(),
+            backbone: weights::load(Backbone::init(device), "backbone", bundle, device)?,
+            captioner: weights::load(Captioner::init(&config.caption, device), "caption", bundle, device)?,
+            joint,
+            search: config.search,
+            label_scale,
+            labels: entry("labels.txt")?.lines().map(|line| (Arc::from(line), line.to_owned())).collect(),
+            templates: bundle.text("templates.txt").map(|text| text.lines().map(str::to_owned).collect()).unwrap_or_default(),
+            tokenizer,
+            squash: RefCell::new(Squash::new(SIDE as u32, MEAN, STD)),
+            device: device.clone(),
+        })
+    }
+
+    /// The picture's joint vector, L2-normalised, `[1, joint]`; computed once a frame.
+    fn joint_vector(&self, seen: &Seen) -> Tensor<2> {
+        seen.joint.get_or_init(|| normalise(self.raw_vector(seen))).clone()
+    }
+
+    fn raw_vector(&self, seen: &Seen) -> Tensor<2> {
+        self.joint.image.forward(seen.maps.head.clone(), seen.maps.logits.clone())
+    }
+
+    /// Joint vectors of texts, `[texts, joint]`.
+    fn text_vectors(&self, texts: &[&str], raw: bool) -> Result<Tensor<2>, ModelError> {
+        if texts.is_empty() {
+            return Err(ModelError::Option { option: "text", reason: "there is none; give at least one".into() });
+        }
+        let [max_tokens, _] = self.joint.text.positions.dims();
+        let mut vectors = Vec::new();
+        for texts in texts.chunks(TEXT_BATCH) {
+            let ids = texts.iter().map(|text| self.tokenizer.encode(text)).collect::<Result<Vec<_>, _>>()?;
+            let (ids, lengths) = pad_batch(&ids, self.tokenizer.pad, max_tokens, &self.device);
+            let batch = self.joint.text.forward(ids, &lengths);
+            vectors.push(if raw { batch } else { normalise(batch) });
+        }
+        Ok(Tensor::cat(vectors, 0))
+    }
+
+    fn options(&self, options: &CaptionOptions) -> Result<BeamOptions, ModelError> {
+        let width = options.beams.unwrap_or(self.search.beams);
+        if !(1..=MAX_BEAMS).contains(&width) {
+            return Err(ModelError::Option { option: "beams", reason: format!("{width} is not within 1 to {MAX_BEAMS}") });
+        }
+        let max_tokens = options.max_tokens.unwrap_or(self.search.max_tokens);
+        if max_tokens == 0 {
+            return Err(ModelError::Option { option: "max-tokens", reason: "0 leaves no room for a word; give at least 1".into() });
+        }
+        Ok(BeamOptions { width, max_tokens, length_penalty: self.search.length_penalty })
+    }
+}
+
+impl Model for Nano {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn encode(&self, frame: &Frame) -> Result<Encoded, ModelError> {
+        let mut pixels = Vec::new();
+        self.squash.borrow_mut().normalised(frame, &mut pixels);
+        let picture = Tensor::from_data(TensorData::new(pixels, [1, 3, SIDE, SIDE]), &self.device);
+        let seen = Seen { maps: self.backbone.forward(picture), joint: OnceCell::new() };
+        Ok(Encoded::new(frame.width(), frame.height(), seen))
+    }
+
+    fn embedder(&self) -> Option<&dyn Embedder> {
+        Some(self)
+    }
+
+    fn captioner(&self) -> Option<&dyn CaptionerTrait> {
+        Some(self)
+    }
+}
+
+impl Embedder for Nano {
+    fn dim(&self) -> usize {
+        self.joint.text.joint.weight.dims()[1]
+    }
+
+    fn logit_scale(&self) -> f32 {
+        self.label_scale
+    }
+
+    fn default_labels(&self) -> &[(Arc<str>, String)] {
+        &self.labels
+    }
+
+    fn default_templates(&self) -> &[String] {
+        &self.templates
+    }
+
+    fn embed_image(&self, encoded: &Encoded, raw: bool) -> Result<Embedding, ModelError> {
+        let seen: &Seen = encoded.features()?;
+        let vector = if raw { self.raw_vector(seen) } else { self.joint_vector(seen) };
+        Ok(Embedding { values: vector.into_data().iter::<f32>().collect() })
+    }
+
+    fn embed_text(&self, texts: &[&str], raw: bool) -> Result<Vec<Embedding>, ModelError> {
+        if texts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let values: Vec<f32> = self.text_vectors(texts, raw)?.into_data().iter::<f32>().collect();
+        Ok(values.chunks_exact(self.dim()).map(|row| Embedding { values: row.to_vec() }).collect())
+    }
+}
+
+impl CaptionerTrait for Nano {
+    fn caption(&self, encoded: &Encoded, options: &CaptionOptions) -> Result<Caption, ModelError> {
+        let options = self.options(options)?;
+        let seen: &Seen = encoded.features()?;
+        let joint = self.joint_vector(seen);
+        let specials = Specials { pad: self.tokenizer.pad, start: self.tokenizer.start, end: self.tokenizer.end };
+        let vector = self.captioner.vector_tokens(joint.clone());
+        let picture = self.captioner.picture_tokens(seen.maps.head.clone(), seen.maps.stride16.clone());
+        let mut memories = vec![Tensor::cat(vec![picture, vector.clone()], 1)];
+        if self.search.consult_vector {
+            memories.push(vector);
+        }
+        let mut captions = Vec::new();
+        for memory in memories {
+            for found in self.captioner.caption(memory, specials, &options)? {
+                captions.push(Caption { text: self.tokenizer.decode(&found.tokens)?, tokens: found.tokens, logprob: found.logprob });
+            }
+        }
+        let nearest = if captions.len() > 1 {
+            let texts: Vec<&str> = captions.iter().map(|caption| caption.text.as_str()).collect();
+            let scores = self.text_vectors(&texts, false)?.matmul(joint.transpose());
+            let scores: Vec<f32> = scores.into_data().iter::<f32>().collect();
+            (0..captions.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b]).then(b.cmp(&a))).unwrap_or(0)
+        } else {
+            0
+        };
+        captions.into_iter().nth(nearest).ok_or(ModelError::Compute { stage: "caption", reason: "the search found no sentence".into() })
+    }
+}

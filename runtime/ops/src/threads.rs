@@ -1,0 +1,25 @@
+//! How many CPU threads compute.
+
+/// The number of threads was asked for too late: computing has begun.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("the number of threads can only be set before the first computation; set it once, at the start")]
+pub struct ThreadsError;
+
+/// Lets the CPU device compute on `count` threads, at least one. Call it before the first computation; without it there is one a core.
+///
+/// The CPU backends share rayon's global pool, which is what this sizes.
+pub fn set_threads(count: usize) -> Result<(), ThreadsError> {
+    rayon::ThreadPoolBuilder::new().num_threads(count.max(1)).build_global().map_err(|_| ThreadsError)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_are_set_once() {
+        assert_eq!(set_threads(3), Ok(()));
+        assert_eq!(rayon::current_num_threads(), 3);
+        assert_eq!(set_threads(2), Err(ThreadsError));
+    }
+}

@@ -1,0 +1,216 @@
+//! Results on the start photographs: the lines of `--json` against the contract and the goldens.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::program::{Said, command, frames, ocelli, text};
+
+const PHRASES: [&str; 3] = ["a cat", "a cup", "a person"];
+
+fn root() -> PathBuf {
+    frames().parent().and_then(Path::parent).expect("tests/frames lies in the repository").to_path_buf()
+}
+
+/// Started as the README says: at the root of the repository, so that paths in results are the same everywhere.
+fn at_root<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Said {
+    command(arguments).current_dir(root()).output().expect("start ocelli").into()
+}
+
+fn photographs() -> Vec<String> {
+    let files = std::fs::read_dir(frames()).unwrap().flatten().map(|entry| entry.file_name().into_string().unwrap());
+    let mut names: Vec<String> = files.filter(|name| name.ends_with(".jpg")).collect();
+    names.sort();
+    names
+}
+
+fn keys(line: &Value) -> BTreeSet<&str> {
+    line.as_object().expect("an object").keys().map(String::as_str).collect()
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is not a number"))
+}
+
+fn check_detection(detection: &Value, width: f64, height: f64) {
+    assert_eq!(keys(detection), BTreeSet::from(["phrase", "score", "box"]), "{detection}");
+    assert!(PHRASES.contains(&detection["phrase"].as_str().unwrap()), "{detection}");
+    assert!((0.0..=1.0).contains(&number(&detection["score"])), "{detection}");
+    let corners: Vec<f64> = detection["box"].as_array().unwrap().iter().map(number).collect();
+    let [x0, y0, x1, y1] = corners[..] else { panic!("{detection}") };
+    assert!(0.0 <= x0 && x0 < x1 && x1 <= width && 0.0 <= y0 && y0 < y1 && y1 <= height, "{detection} in {width}x{height}");
+}
+
+/// `run` with everything, on the photographs: once for all tests that look at it.
+fn run() -> Vec<Value> {
+    let phrases = PHRASES.iter().flat_map(|phrase| ["--phrase", phrase]);
+    at_root(["run", "tests/frames", "--json", "--caption"].into_iter().chain(phrases)).good().lines()
+}
+
+#[test]
+fn frames_follow_the_contract() {
+    let lines = run();
+    let sources: Vec<&str> = lines.iter().map(|line| line["source"].as_str().unwrap()).collect();
+    assert_eq!(sources, photographs().iter().map(|name| format!("tests/frames/{name}")).collect::<Vec<_>>());
+    for (at, line) in lines.iter().enumerate() {
+        let expected = [
+            "type", "source", "sequence", "width", "height", "captured_at_ms", "age_start_ms", "age_end_ms", "dropped", "detections", "caption",
+        ];
+        assert!(keys(line).is_superset(&BTreeSet::from(expected)), "{line}");
+        assert_eq!((&line["type"], &line["sequence"], &line["dropped"]), (&json!("frame"), &json!(at), &json!(0)), "{line}");
+        let (width, height) = (number(&line["width"]), number(&line["height"]));
+        assert!(0.0 <= number(&line["age_start_ms"]) && number(&line["age_start_ms"]) <= number(&line["age_end_ms"]), "{line}");
+        assert!(number(&line["age_end_ms"]) < 60_000.0, "{line}");
+        for detection in line["detections"].as_array().unwrap() {
+            check_detection(detection, width, height);
+        }
+        let caption = &line["caption"];
+        assert_eq!(keys(caption), BTreeSet::from(["text", "tokens", "logprob"]), "{caption}");
+        assert!(!caption["text"].as_str().unwrap().is_empty() && !caption["tokens"].as_array().unwrap().is_empty(), "{caption}");
+        assert!(number(&caption["logprob"]) < 0.0, "{caption}");
+    }
+    let captured: Vec<f64> = lines.iter().map(|line| number(&line["captured_at_ms"])).collect();
+    assert!(captured.is_sorted(), "{captured:?}");
+}
+
+/// What a frame's line says that is the same in every run and on every machine, but for rounding.
+fn lasting(line: &Value) -> Value {
+    json!({
+        "source": line["source"], "width": line["width"], "height": line["height"],
+        "detections": line["detections"], "caption": {"text": line["caption"]["text"], "logprob": line["caption"]["logprob"]},
+    })
+}
+
+/// The same but for rounding: CPUs add in different orders. Pixels of boxes to 1, scores and log-probabilities to 0.02.
+fn close(is: &Value, should: &Value, tolerance: f64) -> bool {
+    match (is, should) {
+        (Value::Number(_), Value::Number(_)) => (number(is) - number(should)).abs() <= tolerance,
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| close(a, b, tolerance)),
+        (Value::Object(a), Value::Object(b)) => {
+            let tolerance = |key: &str| if key == "box" { 1.0 } else { 0.02 };
+            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| close(a, b, tolerance(key))))
+        }
+        _ => is == should,
+    }
+}
+
+#[test]
+fn frames_are_as_in_the_golden_file() {
+    let file = root().join("tests/goldens/frames.jsonl");
+    let is: Vec<Value> = run().iter().map(lasting).collect();
+    if std::env::var_os("OCELLI_UPDATE_GOLDENS").is_some() {
+        std::fs::write(&file, is.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    }
+    let golden = std::fs::read_to_string(&file)
+        .unwrap_or_else(|error| panic!("{}: {error}; write it with OCELLI_UPDATE_GOLDENS=1 and look at the difference", file.display()));
+    let should: Vec<Value> = golden.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(is.len(), should.len());
+    for (is, should) in is.iter().zip(&should) {
+        assert!(close(is, should, 0.0), "is\n{is}\nand should be\n{should}\nIf that is meant: OCELLI_UPDATE_GOLDENS=1, and look at the difference");
+    }
+}
+
+#[test]
+fn rounding_is_all_that_may_differ() {
+    let line = |score: f64, x: f64, text: &str| json!({"detections": [{"score": score, "box": [x, 2.0]}], "caption": {"text": text}});
+    let golden = line(0.5, 10.0, "a cat");
+    assert!(close(&line(0.51, 10.9, "a cat"), &golden, 0.0));
+    assert!(!close(&line(0.53, 10.0, "a cat"), &golden, 0.0));
+    assert!(!close(&line(0.5, 11.1, "a cat"), &golden, 0.0));
+    assert!(!close(&line(0.5, 10.0, "a dog"), &golden, 0.0));
+    assert!(!close(&json!({"detections": [], "caption": {"text": "a cat"}}), &golden, 0.0));
+}
+
+#[test]
+fn single_commands_agree_with_run() {
+    let lines = run();
+    let line = lines.iter().find(|line| line["source"] == "tests/frames/cat.jpg").unwrap();
+    let caption = &at_root(["caption", "--json", "--image", "tests/frames/cat.jpg"]).good().lines()[0];
+    assert_eq!((&caption["type"], &caption["image"]), (&json!("caption"), &json!("tests/frames/cat.jpg")));
+    assert_eq!((&caption["text"], &caption["tokens"]), (&line["caption"]["text"], &line["caption"]["tokens"]));
+
+    let phrases = PHRASES.iter().flat_map(|phrase| ["--phrase", phrase]);
+    let ground = &at_root(["ground", "--json", "--image", "tests/frames/cat.jpg"].into_iter().chain(phrases)).good().lines()[0];
+    assert_eq!((&ground["type"], &ground["width"], &ground["height"]), (&json!("detections"), &json!(451), &json!(300)));
+    assert!(close(&ground["detections"], &line["detections"], 0.0), "{ground}\n{line}");
+}
+
+#[test]
+fn embeddings_come_in_order_and_are_normalised() {
+    let (cat, cup) = (frames().join("cat.jpg"), frames().join("coffee.jpg"));
+    let said = ocelli(["embed", "--json", "--image", text(&cat), "--text", "a cat", "--image", text(&cup), "--text", "a cup of coffee"]).good();
+    let lines = said.lines();
+    let named: Vec<&Value> = lines.iter().map(|line| line.get("image").or(line.get("text")).unwrap()).collect();
+    assert_eq!(named, [&json!(text(&cat)), &json!("a cat"), &json!(text(&cup)), &json!("a cup of coffee")]);
+    let vectors: Vec<Vec<f64>> = lines.iter().map(|line| line["values"].as_array().unwrap().iter().map(number).collect()).collect();
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    for (line, vector) in lines.iter().zip(&vectors) {
+        assert_eq!((&line["type"], &line["model"], number(&line["dim"])), (&json!("embedding"), &json!("nano"), vector.len() as f64));
+        assert!((dot(vector, vector) - 1.0).abs() < 1e-3, "{}", dot(vector, vector));
+    }
+    // Each text fits its own picture better than the other.
+    assert!(dot(&vectors[0], &vectors[1]) > dot(&vectors[2], &vectors[1]), "a cat");
+    assert!(dot(&vectors[2], &vectors[3]) > dot(&vectors[0], &vectors[3]), "a cup of coffee");
+}
+
+#[test]
+fn a_thousand_texts_in_one_process() {
+    let texts: Vec<String> = (0..1000).map(|i| format!("{} {}", ["a red car", "two dogs", "an old house", "the sea"][i % 4], i / 4)).collect();
+    let arguments = ["embed", "--json"].into_iter().chain(texts.iter().flat_map(|text| ["--text", text]));
+    let lines = ocelli(arguments).good().lines();
+    let said: Vec<&str> = lines.iter().map(|line| line["text"].as_str().unwrap()).collect();
+    assert_eq!(said, texts);
+}
+
+#[test]
+fn pictures_repeat_in_order() {
+    let order = ["rocket", "cat", "rocket", "officer", "cat"].map(|name| format!("tests/frames/{name}.jpg"));
+    let arguments = ["caption", "--json"].into_iter().chain(order.iter().flat_map(|path| ["--image", path]));
+    let lines = at_root(arguments).good().lines();
+    assert_eq!(lines.iter().map(|line| line["image"].as_str().unwrap()).collect::<Vec<_>>(), order);
+    assert_eq!(lines[0]["text"], lines[2]["text"], "the same picture, the same sentence");
+    assert_eq!(lines[1]["text"], lines[4]["text"], "the same picture, the same sentence");
+}
+
+#[test]
+fn classification_is_a_distribution_best_first() {
+    let labels = ["a cat", "a rocket", "an astronaut", "a cup of coffee"];
+    let given = labels.iter().flat_map(|label| ["--label", label]);
+    let said = at_root(["classify", "--json", "--image", "tests/frames/cat.jpg"].into_iter().chain(given)).good();
+    let scores = said.lines()[0]["scores"].as_array().unwrap().clone();
+    let values: Vec<f64> = scores.iter().map(|score| number(&score["score"])).collect();
+    assert!(values.iter().rev().is_sorted(), "{values:?}");
+    assert!((values.iter().sum::<f64>() - 1.0).abs() < 1e-3, "{values:?}");
+    assert_eq!(scores.iter().map(|score| score["label"].as_str().unwrap()).collect::<BTreeSet<_>>(), BTreeSet::from(labels));
+    assert_eq!(scores[0]["label"], "a cat", "{scores:?}");
+}
+
+#[test]
+fn search_puts_the_right_picture_first() {
+    let cache = tempfile::tempdir().unwrap();
+    let search = |query: &str| -> Said {
+        let mut command = command(["search", "tests/frames", query, "--json"]);
+        command.current_dir(root()).env("XDG_CACHE_HOME", cache.path()).output().expect("start ocelli").into()
+    };
+    for (query, file) in [("a cat", "cat.jpg"), ("a cup of coffee", "coffee.jpg"), ("a cat", "cat.jpg")] {
+        let said = search(query).good();
+        assert!(said.stdout.lines().next().is_some_and(|line| line.contains(file)), "{query}: {said:?}");
+    }
+}
+
+#[test]
+fn inspect_shows_nano() {
+    let line = &ocelli(["inspect", "--json"]).good().lines()[0];
+    assert_eq!((&line["type"], &line["name"]), (&json!("bundle"), &json!("nano")));
+    for key in ["config", "licence", "metrics", "tensors", "recipes"] {
+        assert!(line.get(key).is_some_and(|value| !value.is_null()), "{key}: {line}");
+    }
+}
+
+#[test]
+fn people_are_told_the_same() {
+    let said = at_root(["run", "tests/frames/cat.jpg", "--phrase", "a cat", "--caption"]).good();
+    assert!(said.stdout.contains("tests/frames/cat.jpg") && said.stdout.contains("a cat"), "{said:?}");
+    assert!(!said.stdout.contains('{'), "{said:?}");
+}

@@ -1,0 +1,25 @@
+//! The `ocelli` program end to end.
+//!
+//! A test of the package `ocelli-cli` (see its manifest), so that cargo builds the program before it runs this.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests, helpers included")]
+#![allow(missing_docs)]
+
+/// Pictures that are not what they seem, and pictures that look odd and are fine.
+mod pictures;
+/// Starting the program and reading what it said.
+mod program;
+
+/// Commands and single inputs that are wrong: one sentence on standard error, exit code 2.
+mod bad_input;
+/// Bundles that are cut, damaged, or none.
+mod bad_bundle;
+
+/// `run` over folders: a bad picture does not stop the rest.
+#[cfg(feature = "nano")]
+mod folder;
+/// Results on the start photographs: the lines of `--json` against the contract and the goldens.
+#[cfg(feature = "nano")]
+mod lines;
+/// Ctrl-C, memory, size of the program.
+#[cfg(feature = "nano")]
+mod resources;

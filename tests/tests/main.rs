@@ -1,0 +1,16 @@
+//! Tests across crates.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests, helpers included")]
+
+/// EfficientNet-Lite0 against the PyTorch definition, stage by stage.
+mod backbone;
+/// The bundle that is shipped: whole, complete, within its size, and every flipped byte noticed.
+mod bundle;
+/// Dependencies point only down: the manifests against the rule.
+mod dependencies;
+/// What the README promises: its commands, its links.
+mod readme;
+
+/// The root of the repository.
+fn root() -> &'static std::path::Path {
+    std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}

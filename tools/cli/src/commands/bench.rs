@@ -1,0 +1,294 @@
+//! `ocelli bench`: how long each stage takes on this machine.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use image::codecs::jpeg::JpegEncoder;
+use image::{ExtendedColorType, ImageEncoder};
+use ocelli_bundle::Manifest;
+use ocelli_flow::{CaptionOptions, Frame, FrameMeta, GroundOptions, Model};
+use ocelli_pipeline::picture;
+use ocelli_preprocess::Squash;
+use serde::{Deserialize, Serialize};
+
+use super::caption::Decoding;
+use crate::failure::Outcome;
+use crate::output::Output;
+use crate::session::Session;
+use crate::stats::{median, min};
+use crate::text;
+use crate::usage::{self, Took, timed};
+
+/// Loading is repeated less often: it is long, and happens once.
+const LOAD_RUNS: usize = 5;
+
+/// As typed.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Picture to work on; default: a made-up JPEG of 640×480
+    #[arg(long, value_name = "P")]
+    image: Option<PathBuf>,
+    /// What to look for; may be repeated; default: three phrases
+    #[arg(long, value_name = "S", num_args = 1..)]
+    phrase: Vec<String>,
+    /// Times each stage is run
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    runs: u32,
+    #[command(flatten)]
+    decoding: Decoding,
+}
+
+/// The contract's line.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    r#type: &'static str,
+    arch: &'a str,
+    dtype: &'a str,
+    stage: &'static str,
+    ms_min: f64,
+    ms_median: f64,
+    cpu_ms_min: f64,
+    cpu_ms_median: f64,
+    runs: usize,
+    threads: usize,
+    device: String,
+    isa: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens_per_s: Option<f64>,
+}
+
+/// What one process needed, after the stages.
+#[derive(Debug, Serialize)]
+struct Summary {
+    r#type: &'static str,
+    /// From the start of the process to the first complete result, in milliseconds.
+    first_frame_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peak_rss_bytes: Option<u64>,
+}
+
+/// A stage and what each of its runs took.
+struct Stage {
+    name: &'static str,
+    took: Vec<Took>,
+    /// Tokens a run generates, where it generates any.
+    tokens: Option<usize>,
+}
+
+/// Load, then a first frame as a user meets it, then the same again and again.
+pub fn run(session: &Session, mut args: Args) -> Result<Outcome> {
+    if args.phrase.is_empty() {
+        args.phrase = ["a dog", "a person", "a red car"].map(str::to_owned).into();
+    }
+    text::check_all("--phrase", &args.phrase)?;
+    let preparing = Instant::now();
+    let (name, bytes) = match &args.image {
+        Some(path) => (path.clone(), picture::decode(path).map(|_| ()).map_err(anyhow::Error::from).and_then(|()| read(path))?),
+        None => (PathBuf::from("a made-up picture"), made_up_jpeg(640, 480)?),
+    };
+    let prepared_ms = preparing.elapsed().as_secs_f64() * 1e3;
+
+    let mut loads = Vec::new();
+    let (opened, took) = timed(|| session.bundle().and_then(|bundle| Ok((session.load(&bundle)?, bundle))));
+    let (model, bundle) = opened?;
+    loads.push(took);
+    let manifest = bundle.manifest();
+    let mut work = Work::new(&*model, manifest, name, bytes, &args);
+    work.once()?;
+    let first_frame_ms = session.started.elapsed().as_secs_f64() * 1e3 - prepared_ms;
+    work.forget();
+
+    let mut progress = session.out.progress("runs", Some(u64::from(args.runs)));
+    for _ in 0..args.runs {
+        work.once()?;
+        progress.step();
+    }
+    drop(progress);
+    for _ in 1..LOAD_RUNS.min(args.runs as usize) {
+        let (again, took) = timed(|| session.model());
+        drop(again?);
+        loads.push(took);
+    }
+
+    let mut stages = vec![Stage { name: "load", took: loads, tokens: None }];
+    stages.extend(work.stages);
+    let quantized = manifest.quantization.values().next().map_or("f32", String::as_str);
+    let lines: Vec<Line> = stages.iter().map(|stage| line(session, &manifest.family, quantized, stage)).collect();
+    show(&session.out, &lines, &Summary { r#type: "bench_summary", first_frame_ms, peak_rss_bytes: usage::peak_rss_bytes() })?;
+    Ok(Outcome::Done)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("{}: cannot read this picture", path.display()))
+}
+
+/// One frame's work, a stage at a time.
+struct Work<'a> {
+    model: &'a dyn Model,
+    squash: Option<Squash>,
+    pixels: Vec<f32>,
+    name: PathBuf,
+    bytes: Vec<u8>,
+    phrases: Vec<&'a str>,
+    caption: CaptionOptions,
+    stages: Vec<Stage>,
+}
+
+/// How nano's bundle describes its input; a bundle that says it otherwise has no `preprocess` stage of its own.
+#[derive(Deserialize)]
+struct SquashRecipe {
+    side: u32,
+    mean: [f32; 3],
+    std: [f32; 3],
+}
+
+impl<'a> Work<'a> {
+    fn new(model: &'a dyn Model, manifest: &Manifest, name: PathBuf, bytes: Vec<u8>, args: &'a Args) -> Self {
+        let recipe: Option<SquashRecipe> = serde_json::from_value(manifest.preprocessing.clone()).ok();
+        let squash = recipe.filter(|recipe| (1..=8192).contains(&recipe.side)).map(|recipe| Squash::new(recipe.side, recipe.mean, recipe.std));
+        let phrases = args.phrase.iter().map(String::as_str).collect();
+        Self { model, squash, pixels: Vec::new(), name, bytes, phrases, caption: args.decoding.options(), stages: Vec::new() }
+    }
+
+    /// Decode, encode, embed, ground and caption once.
+    fn once(&mut self) -> Result<()> {
+        let mut total = Took { wall_ms: 0.0, cpu_ms: 0.0 };
+        let mut add = |took: Took| {
+            total = Took { wall_ms: total.wall_ms + took.wall_ms, cpu_ms: total.cpu_ms + took.cpu_ms };
+        };
+        let (frame, took) = timed(|| picture::decode_bytes(&self.bytes, &self.name, FrameMeta::still(self.name.to_string_lossy())));
+        let frame = frame?;
+        add(took);
+        self.note("decode_image", took, None);
+
+        let preprocess = self.preprocess(&frame);
+        let (encoded, took) = timed(|| self.model.encode(&frame));
+        let encoded = encoded?;
+        add(took);
+        // `encode` resizes first; what that takes was measured just before and is not counted twice.
+        let before = preprocess.unwrap_or(Took { wall_ms: 0.0, cpu_ms: 0.0 });
+        let encode = Took { wall_ms: (took.wall_ms - before.wall_ms).max(0.0), cpu_ms: (took.cpu_ms - before.cpu_ms).max(0.0) };
+        self.note("image_encode", encode, None);
+
+        if let Some(embedder) = self.model.embedder() {
+            let (embedding, took) = timed(|| embedder.embed_image(&encoded, false));
+            embedding?;
+            add(took);
+            self.note("embed", took, None);
+        }
+        if let Some(grounder) = self.model.grounder() {
+            // Once a stream, not once a frame: not part of the total.
+            let (phrases, took) = timed(|| grounder.phrases(&self.phrases));
+            self.note("text_encode", took, None);
+            let (phrases, options) = (phrases?, GroundOptions::default());
+            let (detections, took) = timed(|| grounder.ground(&encoded, &phrases, &options));
+            detections?;
+            add(took);
+            self.note("ground", took, None);
+        } else if let Some(embedder) = self.model.embedder() {
+            let (texts, took) = timed(|| embedder.embed_text(&self.phrases, false));
+            texts?;
+            self.note("text_encode", took, None);
+        }
+        if let Some(captioner) = self.model.captioner() {
+            let (caption, took) = timed(|| captioner.caption(&encoded, &self.caption));
+            let tokens = caption?.tokens.len();
+            add(took);
+            self.note("caption", took, Some(tokens));
+        }
+        self.note("total", total, None);
+        Ok(())
+    }
+
+    fn preprocess(&mut self, frame: &Frame) -> Option<Took> {
+        let squash = self.squash.as_mut()?;
+        let ((), took) = timed(|| squash.normalised(frame, &mut self.pixels));
+        self.note("preprocess", took, None);
+        Some(took)
+    }
+
+    fn note(&mut self, name: &'static str, took: Took, tokens: Option<usize>) {
+        match self.stages.iter_mut().find(|stage| stage.name == name) {
+            Some(stage) => stage.took.push(took),
+            None => self.stages.push(Stage { name, took: vec![took], tokens }),
+        }
+    }
+
+    /// The first frame warms caches up and is no measurement of the rest.
+    fn forget(&mut self) {
+        self.stages.clear();
+    }
+}
+
+fn line<'a>(session: &Session, arch: &'a str, dtype: &'a str, stage: &Stage) -> Line<'a> {
+    let wall: Vec<f64> = stage.took.iter().map(|took| took.wall_ms).collect();
+    let cpu: Vec<f64> = stage.took.iter().map(|took| took.cpu_ms).collect();
+    let ms_median = median(&wall);
+    Line {
+        r#type: "bench",
+        arch,
+        dtype,
+        stage: stage.name,
+        ms_min: min(&wall),
+        ms_median,
+        cpu_ms_min: min(&cpu),
+        cpu_ms_median: median(&cpu),
+        runs: stage.took.len(),
+        threads: session.threads,
+        device: session.device.to_string(),
+        isa: usage::isa(),
+        tokens_per_s: stage.tokens.filter(|_| ms_median > 0.0).map(|tokens| tokens as f64 / ms_median * 1e3),
+    }
+}
+
+fn show(out: &Output, lines: &[Line], summary: &Summary) -> Result<()> {
+    if out.json() {
+        lines.iter().try_for_each(|line| out.line(line))?;
+        return out.line(summary);
+    }
+    if let Some(first) = lines.first() {
+        out.text(format!("{} {}, device {}, {} threads, {}", first.arch, first.dtype, first.device, first.threads, first.isa))?;
+    }
+    out.text(format!("{:<13} {:>9} {:>9} {:>9} {:>9} {:>6}", "ms", "min", "median", "CPU min", "CPU med.", "runs"))?;
+    for line in lines {
+        let speed = line.tokens_per_s.map_or_else(String::new, |speed| format!("  {speed:.0} tokens/s"));
+        out.text(format!(
+            "{:<13} {:>9.2} {:>9.2} {:>9.2} {:>9.2} {:>6}{speed}",
+            line.stage, line.ms_min, line.ms_median, line.cpu_ms_min, line.cpu_ms_median, line.runs
+        ))?;
+    }
+    out.text(format!("first frame {:.0} ms after the start", summary.first_frame_ms))?;
+    summary.peak_rss_bytes.map_or(Ok(()), |bytes| out.text(format!("peak memory {:.0} MB", bytes as f64 / 1e6)))
+}
+
+/// A picture with edges, slopes and grain, so that its JPEG is about as much work as a photograph's.
+fn made_up_jpeg(width: u32, height: u32) -> Result<Vec<u8>> {
+    let mut grain = 1u32;
+    let mut rgb = Vec::with_capacity((width * height * 3) as usize);
+    for y in 0..height {
+        for x in 0..width {
+            grain = grain.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let noise = (grain >> 28) as u8;
+            let disc = u8::from(x.abs_diff(width / 3).pow(2) + y.abs_diff(height / 2).pow(2) < (height / 4).pow(2)) * 90;
+            rgb.extend([(x * 160 / width) as u8 + disc / 2 + noise, (y * 160 / height) as u8 + noise, 40 + disc + noise]);
+        }
+    }
+    let mut jpeg = Vec::new();
+    let encoder = JpegEncoder::new_with_quality(&mut jpeg, 85);
+    encoder.write_image(&rgb, width, height, ExtendedColorType::Rgb8).context("the made-up picture")?;
+    Ok(jpeg)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_made_up_picture_decodes() {
+        let jpeg = made_up_jpeg(64, 48).unwrap();
+        let frame = picture::decode_bytes(&jpeg, Path::new("made up"), FrameMeta::still("made up")).unwrap();
+        assert_eq!((frame.width(), frame.height()), (64, 48));
+    }
+}
