@@ -7,17 +7,19 @@ use crate::program::{command, ocelli, text};
 
 /// The commands that look at single pictures, with what else they need.
 #[cfg(feature = "nano")]
-const LOOKING: &[&[&str]] =
-    &[&["caption", "--image"], &["embed", "--image"], &["classify", "--label", "a cat", "--image"], &["ground", "--phrase", "a cat", "--image"]];
+const LOOKING: &[&[&str]] = &[
+    &["caption", "--image"],
+    &["embed", "--image"],
+    &["classify", "--label", "a cat", "--image"],
+    &["ground", "--phrase", "a cat", "--image"],
+];
 
 #[test]
 #[cfg(feature = "nano")]
 fn single_bad_pictures() {
     let folder = tempdir().unwrap();
-    let mut cases: Vec<_> = pictures::bad()
-        .into_iter()
-        .map(|(name, content, word)| (pictures::put(folder.path(), name, &content), name, word))
-        .collect();
+    let mut cases: Vec<_> =
+        pictures::bad().into_iter().map(|(name, content, word)| (pictures::put(folder.path(), name, &content), name, word)).collect();
     cases.push((folder.path().join("absent.jpg"), "absent.jpg", "no such file"));
     for (path, name, word) in cases {
         ocelli(["run", text(&path)]).refused(&[name, word]);

@@ -30,7 +30,8 @@ fn the_rest_is_processed_and_the_bad_are_counted() {
     assert_eq!((said.lines_of("frame").len(), said.lines_of("error").len()), (good, bad), "{said:?}");
     for (name, _, word) in pictures::bad() {
         let place = folder.path().join(name);
-        let line = said.lines_of("error").into_iter().find(|line| line["source"] == text(&place)).unwrap_or_else(|| panic!("{name}: {said:?}"));
+        let line =
+            said.lines_of("error").into_iter().find(|line| line["source"] == text(&place)).unwrap_or_else(|| panic!("{name}: {said:?}"));
         assert!(line["error"].as_str().unwrap().contains(word), "{line}");
         assert!(said.stderr.contains(name), "{name} is said on standard error, too: {said:?}");
     }
@@ -48,7 +49,8 @@ fn odd_pictures_are_fine() {
     }
     let said = ocelli(["run", "--json", text(folder.path())]).good();
     assert_eq!(said.stderr, "", "{said:?}");
-    let sizes: Vec<_> = said.lines_of("frame").iter().map(|line| (line["width"].as_u64().unwrap(), line["height"].as_u64().unwrap())).collect();
+    let sizes: Vec<_> =
+        said.lines_of("frame").iter().map(|line| (line["width"].as_u64().unwrap(), line["height"].as_u64().unwrap())).collect();
     assert_eq!(sizes, [(160, 120), (160, 120), (8, 8), (160, 120), (160, 120)], "{said:?}");
 }
 

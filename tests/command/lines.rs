@@ -55,7 +55,17 @@ fn frames_follow_the_contract() {
     assert_eq!(sources, photographs().iter().map(|name| format!("tests/frames/{name}")).collect::<Vec<_>>());
     for (at, line) in lines.iter().enumerate() {
         let expected = [
-            "type", "source", "sequence", "width", "height", "captured_at_ms", "age_start_ms", "age_end_ms", "dropped", "detections", "caption",
+            "type",
+            "source",
+            "sequence",
+            "width",
+            "height",
+            "captured_at_ms",
+            "age_start_ms",
+            "age_end_ms",
+            "dropped",
+            "detections",
+            "caption",
         ];
         assert!(keys(line).is_superset(&BTreeSet::from(expected)), "{line}");
         assert_eq!((&line["type"], &line["sequence"], &line["dropped"]), (&json!("frame"), &json!(at), &json!(0)), "{line}");
@@ -107,7 +117,10 @@ fn frames_are_as_in_the_golden_file() {
     let should: Vec<Value> = golden.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(is.len(), should.len());
     for (is, should) in is.iter().zip(&should) {
-        assert!(close(is, should, 0.0), "is\n{is}\nand should be\n{should}\nIf that is meant: OCELLI_UPDATE_GOLDENS=1, and look at the difference");
+        assert!(
+            close(is, should, 0.0),
+            "is\n{is}\nand should be\n{should}\nIf that is meant: OCELLI_UPDATE_GOLDENS=1, and look at the difference"
+        );
     }
 }
 
@@ -139,7 +152,8 @@ fn single_commands_agree_with_run() {
 #[test]
 fn embeddings_come_in_order_and_are_normalised() {
     let (cat, cup) = (frames().join("cat.jpg"), frames().join("coffee.jpg"));
-    let said = ocelli(["embed", "--json", "--image", text(&cat), "--text", "a cat", "--image", text(&cup), "--text", "a cup of coffee"]).good();
+    let said =
+        ocelli(["embed", "--json", "--image", text(&cat), "--text", "a cat", "--image", text(&cup), "--text", "a cup of coffee"]).good();
     let lines = said.lines();
     let named: Vec<&Value> = lines.iter().map(|line| line.get("image").or(line.get("text")).unwrap()).collect();
     assert_eq!(named, [&json!(text(&cat)), &json!("a cat"), &json!(text(&cup)), &json!("a cup of coffee")]);
@@ -156,7 +170,8 @@ fn embeddings_come_in_order_and_are_normalised() {
 
 #[test]
 fn a_thousand_texts_in_one_process() {
-    let texts: Vec<String> = (0..1000).map(|i| format!("{} {}", ["a red car", "two dogs", "an old house", "the sea"][i % 4], i / 4)).collect();
+    let texts: Vec<String> =
+        (0..1000).map(|i| format!("{} {}", ["a red car", "two dogs", "an old house", "the sea"][i % 4], i / 4)).collect();
     let arguments = ["embed", "--json"].into_iter().chain(texts.iter().flat_map(|text| ["--text", text]));
     let lines = ocelli(arguments).good().lines();
     let said: Vec<&str> = lines.iter().map(|line| line["text"].as_str().unwrap()).collect();

@@ -9,10 +9,10 @@ mod pictures;
 /// Starting the program and reading what it said.
 mod program;
 
-/// Commands and single inputs that are wrong: one sentence on standard error, exit code 2.
-mod bad_input;
 /// Bundles that are cut, damaged, or none.
 mod bad_bundle;
+/// Commands and single inputs that are wrong: one sentence on standard error, exit code 2.
+mod bad_input;
 
 /// `run` over folders: a bad picture does not stop the rest.
 #[cfg(feature = "nano")]

@@ -72,7 +72,10 @@ fn one_flipped_byte_is_found_wherever_it_is() {
         bad[at] ^= 0x08;
         let error = Bundle::from_bytes(bad.into()).and_then(|bundle| bundle.verify()).expect_err("a flipped byte went unnoticed");
         if let Some((.., name)) = names.iter().find(|(start, end, _)| (*start..*end).contains(&(at as u64))) {
-            assert!(matches!(&error, BundleError::Damaged { part: Part::Tensor(named), .. } if named == name), "byte {at} in {name}: {error}");
+            assert!(
+                matches!(&error, BundleError::Damaged { part: Part::Tensor(named), .. } if named == name),
+                "byte {at} in {name}: {error}"
+            );
         }
     }
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::caption::CaptionerConfig;
 use super::embed::ImageHeadConfig;
+use super::ground::{Calibration, GroundConfig};
 use crate::LoadError;
 use crate::text::TextTowerConfig;
 
@@ -14,6 +15,10 @@ pub struct NanoConfig {
     pub text: TextTowerConfig,
     /// The image head.
     pub image: ImageHeadConfig,
+    /// The grounding head.
+    pub ground: GroundConfig,
+    /// What its logits are worth.
+    pub calibration: Calibration,
     /// The caption decoder.
     pub caption: CaptionerConfig,
     /// How captions are searched for where the user does not say.
@@ -47,7 +52,7 @@ impl NanoConfig {
     pub fn from_json(config: &serde_json::Value) -> Result<Self, LoadError> {
         let wrong = |reason: String| LoadError::Config { reason };
         let config: Self = serde_json::from_value(config.clone()).map_err(|error| wrong(error.to_string()))?;
-        let (text, image, caption) = (&config.text, &config.image, &config.caption);
+        let (text, image, caption, ground) = (&config.text, &config.image, &config.caption, &config.ground);
         let sizes = [
             ("text.vocabulary", text.vocabulary),
             ("text.factor", text.factor),
@@ -58,6 +63,8 @@ impl NanoConfig {
             ("text.joint", text.joint),
             ("image.width", image.width),
             ("image.named", image.named),
+            ("ground.width", ground.width),
+            ("ground.box_width", ground.box_width),
             ("caption.vocabulary", caption.vocabulary),
             ("caption.width", caption.width),
             ("caption.hidden", caption.hidden),
@@ -79,11 +86,12 @@ impl NanoConfig {
         };
         divisible("text", text.width, text.heads)?;
         divisible("image", image.width, image.heads)?;
+        divisible("ground", ground.width, ground.heads)?;
         divisible("caption", caption.width, caption.heads)?;
-        if text.joint != image.joint || caption.joint != image.joint || image.named > image.joint {
+        if text.joint != image.joint || caption.joint != image.joint || ground.joint != image.joint || image.named > image.joint {
             return Err(wrong(format!(
-                "joint spaces differ: text {}, image {} ({} named), caption {}",
-                text.joint, image.joint, image.named, caption.joint
+                "joint spaces differ: text {}, image {} ({} named), ground {}, caption {}",
+                text.joint, image.joint, image.named, ground.joint, caption.joint
             )));
         }
         if text.vocabulary != caption.vocabulary {
@@ -105,6 +113,8 @@ mod tests {
         NanoConfig {
             text: TextTowerConfig { joint: image.joint, ..Default::default() },
             caption: CaptionerConfig { joint: image.joint, ..Default::default() },
+            ground: GroundConfig::default(),
+            calibration: Calibration { a: 1.0, b: 0.0, threshold: 0.5 },
             image,
             search: CaptionSearch::default(),
         }

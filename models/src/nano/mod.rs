@@ -15,6 +15,7 @@ pub mod backbone_import;
 pub mod caption;
 pub mod config;
 pub mod embed;
+pub mod ground;
 pub mod model;
 
 pub use config::NanoConfig;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 use ocelli_bundle::Bundle;
 use ocelli_flow::{
-    Caption, CaptionOptions, Captioner as CaptionerTrait, Embedder, Embedding, Encoded, Frame, Model, ModelError,
+    Caption, CaptionOptions, Captioner as CaptionerTrait, Detection, Embedder, Embedding, Encoded, Frame, GroundOptions, Grounder, Model,
+    ModelError, PhraseSet,
 };
 use ocelli_preprocess::Squash;
 
@@ -14,6 +15,7 @@ use super::backbone::{Backbone, Features, MEAN, SIDE, STD};
 use super::caption::Captioner;
 use super::config::{CaptionSearch, NanoConfig};
 use super::embed::{JointSpace, normalise};
+use super::ground::{Calibration, GroundHead, PhraseScores, Phrases, detect};
 use super::FAMILY;
 use crate::text::tower::pad_batch;
 use crate::text::{BeamOptions, Specials, Tokenizer};
@@ -30,6 +32,8 @@ pub struct Nano {
     device: Device,
     backbone: Backbone,
     joint: JointSpace,
+    ground: GroundHead,
+    calibration: Calibration,
     captioner: Captioner,
     search: CaptionSearch,
     tokenizer: Tokenizer,
@@ -62,6 +66,8 @@ impl Nano {
             name: manifest.name.clone(),
             backbone: weights::load(Backbone::init(device), "backbone", bundle, device)?,
             captioner: weights::load(Captioner::init(&config.caption, device), "caption", bundle, device)?,
+            ground: weights::load(GroundHead::init(&config.ground, device), "ground", bundle, device)?,
+            calibration: config.calibration,
             joint,
             search: config.search,
             label_scale,
@@ -128,6 +134,10 @@ impl Model for Nano {
         Some(self)
     }
 
+    fn grounder(&self) -> Option<&dyn Grounder> {
+        Some(self)
+    }
+
     fn captioner(&self) -> Option<&dyn CaptionerTrait> {
         Some(self)
     }
@@ -162,6 +172,34 @@ impl Embedder for Nano {
         }
         let values: Vec<f32> = self.text_vectors(texts, raw)?.into_data().iter::<f32>().collect();
         Ok(values.chunks_exact(self.dim()).map(|row| Embedding { values: row.to_vec() }).collect())
+    }
+}
+
+impl Grounder for Nano {
+    fn phrases(&self, phrases: &[&str]) -> Result<PhraseSet, ModelError> {
+        let vectors = self.text_vectors(phrases, false)?;
+        let features = self.ground.phrases(vectors);
+        Ok(PhraseSet { phrases: phrases.iter().map(|&phrase| Arc::from(phrase)).collect(), features: Box::new(features) })
+    }
+
+    fn ground(&self, encoded: &Encoded, phrases: &PhraseSet, options: &GroundOptions) -> Result<Vec<Detection>, ModelError> {
+        let seen: &Seen = encoded.features()?;
+        let features: &Phrases = phrases.features.downcast_ref().ok_or(ModelError::ForeignFeatures)?;
+        let grid = self.ground.encode(&seen.maps, self.joint_vector(seen));
+        let scores = self.ground.score(&grid, features);
+        let numbers = |data: TensorData| data.iter::<f32>().collect::<Vec<_>>();
+        let (cells, boxes, presence) =
+            (numbers(scores.cells.into_data()), numbers(scores.boxes.into_data()), numbers(scores.presence.into_data()));
+        let count = cells.len() / phrases.phrases.len().max(1);
+        let mut detections = Vec::new();
+        for (i, phrase) in phrases.phrases.iter().enumerate() {
+            let (cells, boxes) = (&cells[i * count..(i + 1) * count], &boxes[4 * i * count..4 * (i + 1) * count]);
+            for found in detect(&PhraseScores { cells, boxes, presence: presence[i] }, &self.calibration, options) {
+                let bbox = found.in_pixels(encoded.width, encoded.height);
+                detections.push(Detection { phrase: phrase.clone(), score: found.score, bbox });
+            }
+        }
+        Ok(detections)
     }
 }
 

@@ -26,10 +26,7 @@ impl Area {
 
     /// Whether the two share a pixel.
     pub fn overlaps(self, other: Self) -> bool {
-        self.x < other.x + other.width
-            && other.x < self.x + self.width
-            && self.y < other.y + other.height
-            && other.y < self.y + self.height
+        self.x < other.x + other.width && other.x < self.x + self.width && self.y < other.y + other.height && other.y < self.y + self.height
     }
 
     /// Whether all of `other` lies within.

@@ -200,3 +200,6 @@ pub struct Frame<'a> {
 fn milliseconds(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1e3
 }
+
+#[cfg(test)]
+mod tests;

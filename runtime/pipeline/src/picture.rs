@@ -171,3 +171,6 @@ fn damaged(error: image::ImageError) -> String {
         error => format!("the picture is damaged ({error}); copy or save it again"),
     }
 }
+
+#[cfg(test)]
+mod tests;

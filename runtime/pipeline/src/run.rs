@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ocelli_flow::{
-    CaptionOptions, Captioner, Embedder, Frame, FrameResult, FrameSource, GroundOptions, Grounder, Model, ModelError, Next, PhraseSet, Sink,
-    SinkError, SourceError,
+    CaptionOptions, Captioner, Embedder, Frame, FrameResult, FrameSource, GroundOptions, Grounder, Model, ModelError, Next, PhraseSet,
+    Sink, SinkError, SourceError,
 };
 
 use crate::clock::Clock;
@@ -175,8 +175,7 @@ impl<'a> Heads<'a> {
         let failed = |source| RunError::Model { origin: frame.meta().origin.to_string(), source };
         let encoded = self.model.encode(frame).map_err(failed)?;
         let embedding = self.embedder.map(|e| e.embed_image(&encoded, false)).transpose().map_err(failed)?;
-        let detections =
-            self.grounder.map(|(g, phrases)| g.ground(&encoded, phrases, &self.plan.ground)).transpose().map_err(failed)?;
+        let detections = self.grounder.map(|(g, phrases)| g.ground(&encoded, phrases, &self.plan.ground)).transpose().map_err(failed)?;
         let caption = match self.captioner {
             Some((captioner, plan)) if nth.is_multiple_of(plan.every.max(1)) => {
                 Some(captioner.caption(&encoded, &plan.options).map_err(failed)?)

@@ -73,3 +73,6 @@ impl Sink for Tee {
         first
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -171,3 +171,6 @@ pub fn natural_order(a: &str, b: &str) -> Ordering {
 fn leading_digits(text: &str) -> usize {
     text.bytes().take_while(u8::is_ascii_digit).count()
 }
+
+#[cfg(test)]
+mod tests;

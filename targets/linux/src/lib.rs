@@ -1,1 +1,25 @@
 //! Linux hardware: V4L2 cameras.
+//!
+//! In the order of a frame's journey:
+//!
+//! | module | what |
+//! |---|---|
+//! | [`camera`] | the device: format, buffers, streaming: [`Camera`], [`CameraOptions`] |
+//! | [`trouble`] | what can be wrong with a device, and what to do about it |
+//! | [`sequence`] | the driver's frame counter, and what it says of lost frames |
+//! | [`assemble`] | a driver's buffer to a frame from a fixed pool |
+//! | [`pixels`] | YUYV, NV12, RGB, grey and Motion JPEG to RGB |
+//!
+//! Bindings of the kernel's interface are in `v4l2-sys/`. No unsafe code here: the `v4l` crate makes the system calls.
+#![forbid(unsafe_code)]
+
+pub mod assemble;
+#[cfg(target_os = "linux")]
+pub mod camera;
+pub mod pixels;
+pub mod sequence;
+#[cfg(target_os = "linux")]
+pub mod trouble;
+
+#[cfg(target_os = "linux")]
+pub use camera::{Camera, CameraOptions};

@@ -14,7 +14,7 @@ ln -s /usr/include/linux "$scratch/linux"
 
 bindings_for() {
     bindgen wrapper.h \
-        --allowlist-file '.*/linux/videodev2\.h' --allowlist-type time_t \
+        --allowlist-file '.*/linux/(videodev2|v4l2-common)\.h' --allowlist-type time_t \
         --rust-edition 2024 --rust-target 1.85 --no-doc-comments --formatter rustfmt \
         -- "--target=$1" -isystem "$scratch" -isystem "$2" -isystem /usr/include
 }

@@ -1,6 +1,6 @@
 //! How a command ends: exit codes, and errors as one sentence.
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// How a command that was carried out ended.
@@ -26,6 +26,11 @@ impl From<Outcome> for ExitCode {
             Outcome::Interrupted => Self::from(130),
         }
     }
+}
+
+/// Says a sentence on standard error. Where nobody listens (`2>&1 | head`) there is nothing to be done: no panic, as `eprintln` has it.
+pub fn say(sentence: &str) {
+    let _ = writeln!(io::stderr(), "ocelli: {sentence}");
 }
 
 /// The error and its causes as one sentence. Causes that an outer message already quotes are not said twice.

@@ -68,7 +68,7 @@ impl<'a> Images<'a> {
             return Outcome::Done;
         }
         if self.seen > 1 {
-            self.out.note(format!("ocelli: {} of {} pictures failed", self.bad, self.seen));
+            self.out.note(format!("{} of {} pictures failed", self.bad, self.seen));
         }
         Outcome::BadInput
     }

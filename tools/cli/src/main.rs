@@ -64,7 +64,7 @@ fn main() -> ExitCode {
         Ok(outcome) => outcome.into(),
         Err(error) if failure::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ocelli: {}", failure::sentence(&error));
+            failure::say(&failure::sentence(&error));
             ExitCode::from(2)
         }
     }
@@ -81,6 +81,6 @@ fn explain_usage(error: &clap::Error) -> ExitCode {
     let known = <Cli as clap::CommandFactory>::command();
     let command = std::env::args().skip(1).find(|word| known.find_subcommand(word).is_some());
     let command = command.map_or_else(|| "ocelli".to_owned(), |name| format!("ocelli {name}"));
-    eprintln!("ocelli: {}", failure::usage_sentence(error, &command));
+    failure::say(&failure::usage_sentence(error, &command));
     ExitCode::from(2)
 }

@@ -8,6 +8,7 @@ use indicatif::{MultiProgress, ProgressDrawTarget};
 use ocelli_pipeline::json::Line;
 use serde::Serialize;
 
+use crate::failure;
 use crate::progress::Progress;
 
 /// Where the program speaks. A clone speaks in the same place.
@@ -62,13 +63,13 @@ impl Output {
     /// A remark on standard error; not where `--quiet` is.
     pub fn note(&self, text: impl Display) {
         if !self.quiet {
-            self.bars.suspend(|| eprintln!("{text}"));
+            self.bars.suspend(|| failure::say(&text.to_string()));
         }
     }
 
     /// What was wrong: a sentence on standard error, whatever `--quiet` says.
     pub fn complain(&self, message: &str) {
-        self.bars.suspend(|| eprintln!("ocelli: {message}"));
+        self.bars.suspend(|| failure::say(message));
     }
 
     /// What was wrong with one picture: a sentence on standard error and, in JSON, a line among the results.

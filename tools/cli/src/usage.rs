@@ -38,10 +38,8 @@ pub fn isa() -> &'static str {
     }
     #[cfg(target_arch = "aarch64")]
     {
-        let has = [
-            (std::arch::is_aarch64_feature_detected!("i8mm"), "i8mm"),
-            (std::arch::is_aarch64_feature_detected!("dotprod"), "dotprod"),
-        ];
+        let has =
+            [(std::arch::is_aarch64_feature_detected!("i8mm"), "i8mm"), (std::arch::is_aarch64_feature_detected!("dotprod"), "dotprod")];
         has.into_iter().find_map(|(has, name)| has.then_some(name)).unwrap_or("neon")
     }
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]

@@ -97,10 +97,7 @@ mod tests {
             Ok(Embedding { values: vec![1.0, 0.0] })
         }
         fn embed_text(&self, texts: &[&str], _: bool) -> Result<Vec<Embedding>, ModelError> {
-            Ok(texts
-                .iter()
-                .map(|text| Embedding { values: if text.contains("dog") { vec![1.0, 0.0] } else { vec![0.0, 1.0] } })
-                .collect())
+            Ok(texts.iter().map(|text| Embedding { values: if text.contains("dog") { vec![1.0, 0.0] } else { vec![0.0, 1.0] } }).collect())
         }
     }
 

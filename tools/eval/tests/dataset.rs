@@ -72,6 +72,7 @@ fn pictures_from_a_folder_and_from_a_tar() {
     let plain = tempfile::tempdir().unwrap();
     fs::create_dir(plain.path().join("images")).unwrap();
     fs::write(plain.path().join("images/a.jpg"), b"one").unwrap();
+    fs::write(plain.path().join("images/notes.txt"), b"no picture").unwrap();
     let packed = tempfile::tempdir().unwrap();
     let mut tar = tar::Builder::new(fs::File::create(packed.path().join("images.tar")).unwrap());
     for (name, bytes) in [("images/a.jpg", &b"one"[..]), ("images/b.jpg", b"second")] {
@@ -85,9 +86,12 @@ fn pictures_from_a_folder_and_from_a_tar() {
     for folder in [&plain, &packed] {
         let pictures = Dataset::open(folder.path()).unwrap().pictures().unwrap();
         assert_eq!(pictures.read("images/a.jpg").unwrap(), b"one");
+        assert_eq!(pictures.names().unwrap()[0], "images/a.jpg");
         assert!(matches!(pictures.read("images/none.jpg"), Err(DataError::Io { .. })));
         assert!(matches!(pictures.read("../secret"), Err(DataError::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied));
     }
+    assert_eq!(Dataset::open(plain.path()).unwrap().pictures().unwrap().names().unwrap().len(), 1);
+    assert_eq!(Dataset::open(packed.path()).unwrap().pictures().unwrap().names().unwrap(), ["images/a.jpg", "images/b.jpg"]);
     assert_eq!(Dataset::open(packed.path()).unwrap().pictures().unwrap().read("images/b.jpg").unwrap(), b"second");
 }
 

@@ -20,6 +20,7 @@ mod vectors;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
+use burn::module::Param;
 use burn::optim::grad_clipping::GradientClippingConfig;
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Tensor};
@@ -51,14 +52,17 @@ pub struct Args {
     /// Begin with these weights (a weights.bpk) instead of random ones.
     #[arg(long)]
     init: Option<PathBuf>,
-    /// Text vectors: a folder with texts.jsonl and vectors.safetensors, as teacher.py writes them.
-    #[arg(long, required_unless_present = "tower")]
+    /// Dimension of the vectors that --init was trained on, where it was smaller.
+    #[arg(long)]
+    init_dim: Option<usize>,
+    /// Vectors of texts and pictures: weights of the joint space, as `embed` leaves them.
+    #[arg(long, required_unless_present = "teacher")]
+    joint: Option<PathBuf>,
+    /// Vectors of texts without a trained joint space: a folder with texts.jsonl and vectors.safetensors, as teacher.py writes them.
+    #[arg(long, conflicts_with = "joint")]
     teacher: Option<PathBuf>,
-    /// Text vectors: weights of the trained text tower, which then embeds all captions. Goes before --teacher.
-    #[arg(long)]
-    tower: Option<PathBuf>,
-    /// Picture vectors: a safetensors file with `vectors [rows of the cache, joint]`, f16 or f32.
-    #[arg(long)]
+    /// Vectors of pictures to go with --teacher: a safetensors file with `vectors [rows of the cache, dim]`, f16 or f32.
+    #[arg(long, conflicts_with = "joint")]
     pictures: Option<PathBuf>,
     /// Passes over the pictures.
     #[arg(long, default_value_t = 7)]
@@ -110,27 +114,36 @@ pub fn run(args: &Args) -> Result<()> {
     let json = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let tokenizer = Tokenizer::from_json(&json)?;
     let cache = FeatureCache::open(&args.work.join("cache"))?;
+    let (texts, pictures) = match (&args.joint, &args.teacher) {
+        (Some(weights), _) => {
+            let (joint, config) = vectors::joint_space(weights, &tokenizer)?;
+            (TextVectors::of_tower(joint.text, config), Some(PictureVectors::of_head(&joint.image, &cache)?))
+        }
+        (None, Some(folder)) => {
+            let pictures = args.pictures.as_ref().map(|path| PictureVectors::open(path, cache.len())).transpose()?;
+            (TextVectors::of_teacher(folder)?, pictures)
+        }
+        (None, None) => anyhow::bail!("give --joint or --teacher"),
+    };
     let config = CaptionerConfig {
         vocabulary: tokenizer.vocabulary(),
+        joint: texts.dim(),
         temperature: args.temperature,
         dropout: args.dropout,
         ..CaptionerConfig::default()
     };
-    let texts = match (&args.tower, &args.teacher) {
-        (Some(tower), _) => TextVectors::of_tower(tower, &tokenizer)?,
-        (None, Some(folder)) => TextVectors::of_teacher(folder)?,
-        (None, None) => anyhow::bail!("give --teacher or --tower"),
-    };
     let groups = Groups::read(&args.data, &cache, &tokenizer, texts, args.coco, config.max_tokens - 1)?;
-    let pictures = args.pictures.as_ref().map(|path| PictureVectors::open(path, cache.len())).transpose()?;
     let judge = Judge::read(&args.data, &cache, &tokenizer, args.coco)?;
 
     let device = Device::flex().autodiff();
     device.seed(args.seed);
-    let mut module = Captioner::init(&config, &device);
-    if let Some(path) = &args.init {
-        module = load(module, path)?;
-    }
+    let module = match &args.init {
+        Some(path) => {
+            let narrow = CaptionerConfig { joint: args.init_dim.unwrap_or(config.joint), ..config.clone() };
+            widened(load(Captioner::init(&narrow, &device), path)?, config.joint)?
+        }
+        None => Captioner::init(&config, &device),
+    };
     let checkpoint = Checkpoint::new(&args.out)?;
     let clipping = GradientClippingConfig::Norm(1.0);
     let optimizer = AdamWConfig::new().with_weight_decay(WEIGHT_DECAY).with_epsilon(1e-8).with_grad_clipping(Some(clipping)).init();
@@ -181,6 +194,19 @@ pub fn run(args: &Args) -> Result<()> {
     progress.finish();
     let averaged = ema.module(&module).with_support(support);
     judge.report(&averaged, &cache, pictures.as_ref(), groups.texts(), specials, &checkpoint)
+}
+
+/// The captioner for vectors of more dimensions: it does not look at the new ones yet.
+fn widened(mut module: Captioner, dim: usize) -> Result<Captioner> {
+    let [narrow, width] = module.vector.weight.dims();
+    ensure!(narrow <= dim, "the weights of --init are for vectors of {narrow} dimensions, these have {dim}");
+    if narrow == dim {
+        return Ok(module);
+    }
+    let weight = module.vector.weight.val().detach();
+    let rest = Tensor::zeros([dim - narrow, width], &weight.device());
+    module.vector.weight = Param::from_tensor(Tensor::cat(vec![weight, rest], 0));
+    Ok(module)
 }
 
 /// Memory tokens of a batch, a row a group.

@@ -83,3 +83,37 @@ pub fn text_captions(path: &Path) -> Result<Vec<Vec<String>>, DataError> {
     let records: Vec<TextOnly> = read_jsonl(path)?;
     Ok(records.into_iter().filter(|record| !record.in_flickr8k && !record.captions.is_empty()).map(|record| record.captions).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_data_sets_or_one() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(matches!(data_sets(folder.path(), &[]), Err(TrainDataError::NoDataSet(_))));
+        fs::create_dir_all(folder.path().join("b/images")).unwrap();
+        fs::create_dir_all(folder.path().join("a")).unwrap();
+        fs::write(folder.path().join("a/images.tar"), b"").unwrap();
+        fs::create_dir_all(folder.path().join("neither")).unwrap();
+        let names = |wanted: &[String]| data_sets(folder.path(), wanted).unwrap().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(names(&[]), ["a", "b"]);
+        assert_eq!(names(&["b".to_owned()]), ["b"]);
+        assert_eq!(data_sets(&folder.path().join("b"), &[]).unwrap()[0].0, "b");
+        assert!(data_sets(folder.path(), &["c".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn captions_of_measured_pictures_stay_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("text.jsonl");
+        let lines = [
+            "{\"captions\":[\"a\",\"b\"]}",
+            "{\"captions\":[\"c\"],\"in_flickr8k\":true}",
+            "{\"captions\":[]}",
+            "{\"captions\":[\"d\"],\"in_flickr8k\":false}",
+        ];
+        fs::write(&path, lines.join("\n")).unwrap();
+        assert_eq!(text_captions(&path).unwrap(), [vec!["a", "b"], vec!["d"]]);
+    }
+}

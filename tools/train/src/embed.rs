@@ -48,7 +48,7 @@ pub struct Args {
     #[arg(long, default_value_t = 128)]
     batch: usize,
     /// Captions of each picture a step.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 2)]
     captions: usize,
     /// Highest learning rate.
     #[arg(long, default_value_t = 1e-3)]
@@ -68,7 +68,9 @@ const WHITENING: f64 = 0.2;
 const NAMES_STAY: usize = 10;
 /// Pictures with a name a step, and texts that hold the tower to its teacher.
 const NAMED: usize = 48;
-const TEACHER_TEXTS: usize = 128;
+const TEACHER_TEXTS: usize = 64;
+/// Pictures a step whose features are pushed towards a random class.
+const PUSHED: usize = 64;
 /// Every other picture is trained mirrored where the cache has it.
 const MIRROR: f64 = 0.5;
 
@@ -111,7 +113,8 @@ pub fn run(args: &Args) -> Result<()> {
     let rate = Cosine { peak: args.rate, floor: args.rate * 0.02, warmup: 30, steps: args.epochs * steps_an_epoch };
     let progress = bar(rate.steps as u64, state.step as u64, "embed");
     let mut means = [Running::default(); 5];
-    let mut name_vectors: Option<Tensor<2>> = None;
+    // Vectors of names and kinds, taken anew every few steps: no gradient passes through them.
+    let mut fixed: Vec<Tensor<2>> = Vec::new();
     while state.epoch < args.epochs {
         let mut rng = SmallRng::seed_from_u64(args.seed * 1000 + state.epoch as u64);
         let mut order = data.captioned.clone();
@@ -137,19 +140,20 @@ pub fn run(args: &Args) -> Result<()> {
             let of_captioned = images.clone().slice([0..batch.len()]);
             let contrast = contrast(of_captioned, texts, joint.caption_scale.val(), args.captions);
 
-            if state.step % NAMES_STAY == 0 || name_vectors.is_none() {
-                let text = joint.text.clone().valid();
-                name_vectors = Some(normalise(names.embed(&text, None, &plain)));
+            if state.step.is_multiple_of(NAMES_STAY) || fixed.is_empty() {
+                let text = joint.text.valid();
+                fixed = [&names, &kinds, &bare_kinds]
+                    .iter()
+                    .map(|texts| Tensor::from_data(normalise(texts.embed(&text, None, &plain)).into_data(), &device))
+                    .collect();
             }
-            let Some(name_vectors) = name_vectors.clone() else { continue };
-            let name_vectors = Tensor::from_data(name_vectors.into_data(), &device);
-            let ranked = rank(images.clone(), &name_vectors, joint.label_scale.val(), logits.clone());
-            let (pushed_head, pushed_logits) = push(&head, &logits, &data, &mut rng, &device);
+            let ranked = rank(images.clone(), &fixed[0], joint.label_scale.val(), logits.clone());
+            let some = rows.len() - PUSHED..rows.len();
+            let (pushed_head, pushed_logits) = push(&head.slice([some.clone()]), &logits.slice([some]), &data, &mut rng, &device);
             let pushed = normalise(joint.image.forward(pushed_head, pushed_logits.clone()));
-            let ranked_pushed = rank(pushed, &name_vectors, joint.label_scale.val(), pushed_logits);
+            let ranked_pushed = rank(pushed, &fixed[0], joint.label_scale.val(), pushed_logits);
 
-            let texts = if rng.random_bool(0.5) { &kinds } else { &bare_kinds };
-            let kind_vectors = normalise(texts.embed(&joint.text, None, &device));
+            let kind_vectors = fixed[rng.random_range(1..=2)].clone();
             let wanted: Vec<i32> = named.iter().map(|&(_, kind)| kind as i32).collect();
             let of_named = images.slice([batch.len()..rows.len()]);
             let scores = of_named.matmul(kind_vectors.transpose()) * joint.label_scale.val().exp().unsqueeze::<2>();
@@ -192,9 +196,9 @@ fn distilled(work: &std::path::Path, config: &TextTowerConfig, named: usize, dev
     let weight = keep(tower.joint.weight.val(), more.weight.val());
     if let (Some(old), Some(new)) = (&tower.joint.bias, &more.bias) {
         let bias = Tensor::cat(vec![old.val(), new.val().narrow(0, named, config.joint - named).mul_scalar(0.0)], 0);
-        tower.joint.bias = Some(Param::from_tensor(bias));
+        tower.joint.bias = Some(Param::from_data(bias.into_data(), device));
     }
-    tower.joint.weight = Param::from_tensor(weight);
+    tower.joint.weight = Param::from_data(weight.into_data(), device);
     Ok(tower)
 }
 

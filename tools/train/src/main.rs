@@ -33,6 +33,9 @@ mod tokenizer;
 use anyhow::Result;
 use clap::Parser;
 
+/// A graph of gradients is taken down recursively: deeper than the 2 MiB that threads have.
+const STACK_BYTES: usize = 64 << 20;
+
 #[derive(Debug, Parser)]
 #[command(name = "ocelli-train", version, about = "Trains nano, one command a part")]
 enum Command {
@@ -55,7 +58,10 @@ enum Command {
 }
 
 fn main() -> Result<()> {
-    match Command::parse() {
+    let command = Command::parse();
+    // Inside the pool, so that its one thread (with RAYON_NUM_THREADS=1) computes rather than being handed every small matrix product.
+    let pool = rayon::ThreadPoolBuilder::new().stack_size(STACK_BYTES).build()?;
+    pool.install(|| match command {
         Command::ImportBackbone(args) => import::run(&args),
         Command::Cache(args) => cache::run(&args),
         Command::Tokenizer(args) => tokenizer::run(&args),
@@ -64,5 +70,5 @@ fn main() -> Result<()> {
         Command::Ground(args) => ground::run(&args),
         Command::Caption(args) => caption::run(&args),
         Command::Pack(args) => pack::run(&args),
-    }
+    })
 }

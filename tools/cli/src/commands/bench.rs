@@ -1,5 +1,6 @@
 //! `ocelli bench`: how long each stage takes on this machine.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -114,7 +115,7 @@ pub fn run(session: &Session, mut args: Args) -> Result<Outcome> {
 
     let mut stages = vec![Stage { name: "load", took: loads, tokens: None }];
     stages.extend(work.stages);
-    let quantized = manifest.quantization.values().next().map_or("f32", String::as_str);
+    let quantized = commonest(manifest.quantization.values());
     let lines: Vec<Line> = stages.iter().map(|stage| line(session, &manifest.family, quantized, stage)).collect();
     show(&session.out, &lines, &Summary { r#type: "bench_summary", first_frame_ms, peak_rss_bytes: usage::peak_rss_bytes() })?;
     Ok(Outcome::Done)
@@ -147,7 +148,8 @@ struct SquashRecipe {
 impl<'a> Work<'a> {
     fn new(model: &'a dyn Model, manifest: &Manifest, name: PathBuf, bytes: Vec<u8>, args: &'a Args) -> Self {
         let recipe: Option<SquashRecipe> = serde_json::from_value(manifest.preprocessing.clone()).ok();
-        let squash = recipe.filter(|recipe| (1..=8192).contains(&recipe.side)).map(|recipe| Squash::new(recipe.side, recipe.mean, recipe.std));
+        let squash =
+            recipe.filter(|recipe| (1..=8192).contains(&recipe.side)).map(|recipe| Squash::new(recipe.side, recipe.mean, recipe.std));
         let phrases = args.phrase.iter().map(String::as_str).collect();
         Self { model, squash, pixels: Vec::new(), name, bytes, phrases, caption: args.decoding.options(), stages: Vec::new() }
     }
@@ -220,6 +222,13 @@ impl<'a> Work<'a> {
     fn forget(&mut self) {
         self.stages.clear();
     }
+}
+
+/// The recipe that most quantized tensors have; "f32" of none.
+fn commonest<'a>(recipes: impl Iterator<Item = &'a String>) -> &'a str {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    recipes.for_each(|recipe| *counts.entry(recipe).or_default() += 1);
+    counts.into_iter().max_by_key(|(_, count)| *count).map_or("f32", |(recipe, _)| recipe)
 }
 
 fn line<'a>(session: &Session, arch: &'a str, dtype: &'a str, stage: &Stage) -> Line<'a> {

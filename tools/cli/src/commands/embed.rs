@@ -132,7 +132,11 @@ struct Printer<'a> {
 
 impl Printer<'_> {
     fn image(&self, name: &str, embedding: &Embedding) -> Result<()> {
-        if self.out.json() { self.out.line(&Line::image_embedding(name, self.model.name(), embedding)) } else { self.out.text(human(name, embedding)) }
+        if self.out.json() {
+            self.out.line(&Line::image_embedding(name, self.model.name(), embedding))
+        } else {
+            self.out.text(human(name, embedding))
+        }
     }
 
     fn text(&self, text: &str, embedding: &Embedding) -> Result<()> {

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::caption::Decoding;
 use crate::failure::Outcome;
-use crate::images::{ImageError, Images};
+use crate::images::Images;
 use crate::interrupt::Stop;
 use crate::measure::{Captions, Grounding, Look, Measure, Names, Questions, Retrieval, Section};
 use crate::output::Output;

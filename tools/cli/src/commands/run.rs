@@ -1,15 +1,16 @@
 //! `ocelli run`: pictures or a camera, streamed through the model.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use ocelli_flow::{FrameSource, Model, Sink};
 use ocelli_pipeline::annotate::Naming;
-use ocelli_pipeline::{Annotate, CaptionPlan, Monotonic, PictureOptions, Pictures, Plan, Summary, Tee};
+use ocelli_pipeline::{Annotate, CaptionPlan, Live, Monotonic, PictureOptions, Pictures, Plan, Summary, Tee};
 
 use super::caption::Decoding;
 use super::ground::Detecting;
-use crate::camera;
+use crate::camera::{self, Camera};
 use crate::failure::Outcome;
 use crate::interrupt::Stop;
 use crate::session::{self, Session};
@@ -58,7 +59,7 @@ pub struct Args {
 
 /// Where the frames come from.
 enum Source {
-    Camera(PathBuf),
+    Camera(Camera),
     Pictures(Pictures),
 }
 
@@ -78,7 +79,8 @@ pub fn run(session: &Session, args: Args) -> Result<Outcome> {
     let ground = args.detecting.options()?;
     let source = open(&args)?;
     // A single picture is asked about by itself: if it is bad, so is the command.
-    let single = matches!(&source, Source::Pictures(pictures) if pictures.paths().len() == 1) && args.sources.iter().all(|source| !source.is_dir());
+    let single =
+        matches!(&source, Source::Pictures(pictures) if pictures.paths().len() == 1) && args.sources.iter().all(|source| !source.is_dir());
     let annotate = args.annotate.as_deref().map(|folder| Annotate::new(folder, source.naming())).transpose()?;
 
     let model = session.model()?;
@@ -95,7 +97,7 @@ pub fn run(session: &Session, args: Args) -> Result<Outcome> {
     let stop = Stop::on_ctrl_c()?;
     let mut source: Box<dyn FrameSource> = match source {
         Source::Pictures(pictures) => Box::new(pictures),
-        Source::Camera(device) => camera::open(&device, &stop)?,
+        Source::Camera(camera) => Box::new(Live::start(camera, Arc::clone(stop.flag()))),
     };
     let show = Show::new(session.out.clone(), source.len_hint(), args.phrase, source.live());
     let mut sinks: Vec<Box<dyn Sink>> = vec![Box::new(show)];
@@ -111,9 +113,13 @@ pub fn run(session: &Session, args: Args) -> Result<Outcome> {
 fn open(args: &Args) -> Result<Source> {
     let cameras: Vec<&PathBuf> = args.sources.iter().filter(|source| is_camera(source)).collect();
     if let Some(camera) = cameras.first() {
-        ensure!(args.sources.len() == 1, "{}: a camera can only be the one source of a run; start another run for the rest", camera.display());
+        ensure!(
+            args.sources.len() == 1,
+            "{}: a camera can only be the one source of a run; start another run for the rest",
+            camera.display()
+        );
         ensure!(!args.r#loop, "--loop: a camera does not end; leave that out");
-        return Ok(Source::Camera((*camera).clone()));
+        return Ok(Source::Camera(camera::open(camera)?));
     }
     let options = PictureOptions { recursive: args.recursive, looped: args.r#loop };
     Ok(Source::Pictures(Pictures::open_all(args.sources.iter().map(PathBuf::as_path), options)?))

@@ -68,7 +68,7 @@ pub fn run(session: &Session, args: Args) -> Result<Outcome> {
     let embedded = index.embed(&pictures, &*model, embedder, &session.out, &stop)?;
     index.cache.retain(|path| args.folder.join(path).exists());
     if let Some(Err(error)) = cache_file.as_deref().map(|file| index.cache.save(file)) {
-        session.out.note(format!("ocelli: these embeddings could not be kept for the next search: {error}"));
+        session.out.note(format!("these embeddings could not be kept for the next search: {error}"));
     }
     if stop.raised() {
         return Ok(Outcome::Interrupted);

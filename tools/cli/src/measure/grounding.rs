@@ -63,8 +63,9 @@ impl Questions {
 
     fn add(&mut self, phrases: Vec<Phrase>, kind: impl Fn(&mut Asked) -> &mut Vec<Phrase>) {
         for phrase in phrases {
-            let asked = self.order.get(phrase.picture).and_then(|file| self.pictures.get_mut(file));
-            asked.map_or((), |asked| kind(asked).push(phrase));
+            if let Some(asked) = self.order.get(phrase.picture).and_then(|file| self.pictures.get_mut(file)) {
+                kind(asked).push(phrase);
+            }
         }
     }
 }
@@ -94,7 +95,8 @@ impl Grounding {
 
 impl Measure for Grounding {
     fn files(&self) -> Vec<&str> {
-        let asked = |file: &&String| self.questions.pictures.get(*file).is_some_and(|asked| !asked.present.is_empty() || !asked.absent.is_empty());
+        let asked =
+            |file: &&String| self.questions.pictures.get(*file).is_some_and(|asked| !asked.present.is_empty() || !asked.absent.is_empty());
         self.questions.order.iter().filter(asked).map(String::as_str).collect()
     }
 

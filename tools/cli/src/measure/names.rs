@@ -24,7 +24,13 @@ pub struct Names {
 
 impl Names {
     /// Chooses among all labels that occur in `all` for the pictures of `records`.
-    pub fn new(all: &[Labelled], records: &[Labelled], templates: &[String], model: &dyn Model, out: &crate::output::Output) -> Result<Self> {
+    pub fn new(
+        all: &[Labelled],
+        records: &[Labelled],
+        templates: &[String],
+        model: &dyn Model,
+        out: &crate::output::Output,
+    ) -> Result<Self> {
         let labels: BTreeSet<&String> = all.iter().map(|record| &record.label).collect();
         let labels: Vec<String> = labels.into_iter().cloned().collect();
         Ok(Self {

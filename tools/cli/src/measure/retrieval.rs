@@ -46,8 +46,12 @@ impl Measure for Retrieval {
     fn finish(&mut self, model: &dyn Model) -> Result<Vec<Section>> {
         let embedder = session::embedder(model)?;
         let (mut texts, mut owner) = (Vec::new(), Vec::new());
-        let all: Vec<(usize, &str)> =
-            self.captions.iter().enumerate().flat_map(|(image, captions)| captions.iter().map(move |text| (image, text.as_str()))).collect();
+        let all: Vec<(usize, &str)> = self
+            .captions
+            .iter()
+            .enumerate()
+            .flat_map(|(image, captions)| captions.iter().map(move |text| (image, text.as_str())))
+            .collect();
         for chunk in all.chunks(TEXT_BATCH) {
             let batch: Vec<&str> = chunk.iter().map(|(_, text)| *text).collect();
             texts.extend(embedder.embed_text(&batch, false)?.into_iter().map(|embedding| embedding.values));

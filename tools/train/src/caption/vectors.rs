@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use half::f16;
+use ocelli_models::nano::embed::{ImageHead, ImageHeadConfig, JointSpace};
 use ocelli_models::text::tower::pad_batch;
 use ocelli_models::text::{TextTower, TextTowerConfig, Tokenizer};
 use rand::SeedableRng;
@@ -15,6 +16,7 @@ use rand::seq::SliceRandom;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::checkpoint::load;
+use crate::features::{FeatureCache, Map};
 use crate::texts::TeacherTable;
 
 /// Vectors of texts, from the teacher's table or from the trained tower.
@@ -39,10 +41,8 @@ impl TextVectors {
     }
 
     /// The trained tower's: it embeds every text that is asked for.
-    pub fn of_tower(weights: &Path, tokenizer: &Tokenizer) -> Result<Self> {
-        let config = TextTowerConfig { vocabulary: tokenizer.vocabulary(), ..TextTowerConfig::default() };
-        let tower = load(TextTower::init(&config, &Device::flex()), weights)?;
-        Ok(Self { places: HashMap::new(), values: Vec::new(), dim: config.joint, tower: Some((tower, config)) })
+    pub fn of_tower(tower: TextTower, config: TextTowerConfig) -> Self {
+        Self { places: HashMap::new(), values: Vec::new(), dim: config.joint, tower: Some((tower, config)) }
     }
 
     /// Dimension of the joint space.
@@ -111,6 +111,13 @@ fn normal_form(text: &str) -> String {
     text
 }
 
+/// Both towers as they were trained.
+pub fn joint_space(weights: &Path, tokenizer: &Tokenizer) -> Result<(JointSpace, TextTowerConfig)> {
+    let image = ImageHeadConfig::default();
+    let text = TextTowerConfig { vocabulary: tokenizer.vocabulary(), joint: image.joint, ..TextTowerConfig::default() };
+    Ok((load(JointSpace::init(&text, &image, &Device::flex()), weights)?, text))
+}
+
 /// Vectors of pictures, a row a picture of the cache.
 pub struct PictureVectors {
     values: Vec<f32>,
@@ -118,6 +125,23 @@ pub struct PictureVectors {
 }
 
 impl PictureVectors {
+    /// What the trained image head says of every picture in the cache.
+    pub fn of_head(head: &ImageHead, cache: &FeatureCache) -> Result<Self> {
+        let device = Device::flex();
+        let rows: Vec<usize> = (0..cache.len()).collect();
+        let (mut values, mut dim) = (Vec::new(), 0);
+        let progress = crate::progress::bar(rows.len() as u64, 0, "picture vectors");
+        for chunk in rows.chunks(CHUNK) {
+            let logits = cache.map(Map::Logits, chunk, &device)?.squeeze_dim(1);
+            let vectors = head.forward(cache.map(Map::Head, chunk, &device)?, logits);
+            dim = vectors.dims()[1];
+            values.extend(vectors.into_data().iter::<f32>());
+            progress.inc(chunk.len() as u64);
+        }
+        progress.finish_and_clear();
+        Ok(Self { values, dim })
+    }
+
     /// Reads a safetensors file with `vectors [rows, dim]`; `rows` may count mirrored pictures too, which are not read.
     pub fn open(path: &Path, rows: usize) -> Result<Self> {
         let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
