@@ -17,9 +17,8 @@ pub fn load(bundle: &Bundle, device: &Device) -> Result<Box<dyn Model>, LoadErro
     let family = &bundle.manifest().family;
     match FAMILIES.iter().find(|(name, _)| name == family) {
         Some((_, loader)) => loader(bundle, device),
-        None => Err(LoadError::Family {
-            family: family.clone(),
-            known: FAMILIES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "),
-        }),
+        None => {
+            Err(LoadError::Family { family: family.clone(), known: FAMILIES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ") })
+        }
     }
 }

@@ -211,7 +211,7 @@ impl Captioner {
     /// Token vectors with those of their positions, the first of which is `position`.
     fn embed(&self, ids: Tensor<2, Int>, position: usize) -> Tensor<3> {
         let [_, tokens] = ids.dims();
-        let positions = self.positions.val().slice([position..position + tokens]);
+        let positions = self.positions.val().narrow(0, position, tokens);
         embedding(self.tokens.val(), ids) + positions.unsqueeze::<3>()
     }
 }

@@ -5,7 +5,17 @@ use super::*;
 const SPECIALS: Specials = Specials { pad: 0, start: 1, end: 2 };
 
 fn small() -> CaptionerConfig {
-    CaptionerConfig { vocabulary: 50, width: 32, hidden: 64, layers: 2, max_tokens: 12, joint: 16, support: 40, nearest: 5, ..CaptionerConfig::default() }
+    CaptionerConfig {
+        vocabulary: 50,
+        width: 32,
+        hidden: 64,
+        layers: 2,
+        max_tokens: 12,
+        joint: 16,
+        support: 40,
+        nearest: 5,
+        ..CaptionerConfig::default()
+    }
 }
 
 /// Random weights, larger than one would begin to train with: so that different sentences get different probabilities.

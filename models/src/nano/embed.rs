@@ -30,7 +30,12 @@ impl JointSpace {
     /// Towers with random weights.
     pub fn init(text: &TextTowerConfig, image: &ImageHeadConfig, device: &Device) -> Self {
         let scale = |value: f64| Initializer::Constant { value: value.ln() }.init([1], device);
-        Self { text: TextTower::init(text, device), image: ImageHead::init(image, device), label_scale: scale(30.0), caption_scale: scale(20.0) }
+        Self {
+            text: TextTower::init(text, device),
+            image: ImageHead::init(image, device),
+            label_scale: scale(30.0),
+            caption_scale: scale(20.0),
+        }
     }
 }
 

@@ -8,34 +8,35 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`cells`] | the grid, and the maps on it |
 //! | [`mixer`] | the depthwise block |
+//! | [`presence`] | whether a phrase is there at all |
+//! | [`phrase`] | the form phrases are embedded in |
 //! | [`detect`] | cells to calibrated, non-overlapping boxes |
 
+pub mod cells;
 pub mod detect;
 pub mod mixer;
+pub mod phrase;
+pub mod presence;
 
 use burn::module::{Module, Param};
 use burn::nn::{Dropout, DropoutConfig, Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig};
-use burn::tensor::activation::{gelu, relu, softmax};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::activation::{gelu, relu};
+use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
+pub use self::cells::{CELLS, SIDE, cell_centre};
+use self::cells::{COARSE, cell_centres, side_by_side, upsampling};
 pub use self::detect::{Calibration, Found, PhraseScores, detect};
 use self::mixer::Mixer;
+pub use self::phrase::normalise_phrase;
+use self::presence::EVIDENCE;
 use super::backbone::{Features, HEAD};
-use super::embed::normalise;
 use crate::blocks::EncoderLayer;
 
-/// Cells along a side of the grid: those of stride 16.
-pub const SIDE: usize = 14;
-/// Cells of the grid, row by row.
-pub const CELLS: usize = SIDE * SIDE;
-const COARSE_SIDE: usize = 7;
-const COARSE: usize = COARSE_SIDE * COARSE_SIDE;
 const MIDDLE_CHANNELS: usize = 112;
 const FINE_CHANNELS: usize = 40;
-/// Numbers that speak for a phrase's presence directly.
-const EVIDENCE: usize = 6;
 /// A unit vector's elements are small; times this they are of a size that layers learn from quickly.
 const VECTOR_SCALE: f64 = 4.0;
 /// Logarithm of a box side's smallest and largest distance from its cell, in pictures.
@@ -290,35 +291,6 @@ impl GroundHead {
         queries.matmul(grid.keys.clone().swap_dims(1, 2))
     }
 
-    /// Whether each phrase is in each picture: logits `[batch, phrases]`. `dots` are [`Self::dots`]'s.
-    pub fn presence(&self, grid: &Grid, phrases: &Phrases, dots: &Tensor<3>) -> Tensor<2> {
-        let [batch, count, _] = dots.dims();
-        let [_, width] = phrases.queries.dims();
-        let looked = softmax(dots.clone(), 2).matmul(grid.values.clone()); // [batch, phrases, width]
-        let local = looked * phrases.local.clone().unsqueeze::<3>();
-        let global = grid.global.clone().unsqueeze_dim::<3>(1) * phrases.global.clone().unsqueeze::<3>();
-
-        let hidden = self.presence_local.forward(local.clone()) + self.presence_global.forward(global.clone());
-        let learned = self.presence_output.forward(relu(hidden + phrases.presence.clone().unsqueeze::<3>()));
-
-        let cosines = |pictures: Tensor<2>, texts: Tensor<2>| pictures.matmul(texts.transpose()).mul_scalar(VECTOR_SCALE).reshape([batch, count, 1]);
-        let centred = |x: &Tensor<2>, mean: &Param<Tensor<1>>| normalise(x.clone() - mean.val().unsqueeze::<2>());
-        let (joint, vectors) = (&grid.joint, &phrases.vectors);
-        let top = dots.clone().max_dim(2);
-        let total = (dots.clone() - top.clone()).exp().sum_dim(2).log() + top.clone();
-        let sum = |x: Tensor<3>| x.sum_dim(2).div_scalar((width as f64).sqrt());
-        let evidence = vec![
-            total.sub_scalar((CELLS as f64).ln()),
-            top,
-            cosines(joint.clone(), vectors.clone()),
-            cosines(centred(joint, &self.joint_mean), centred(vectors, &self.text_mean)),
-            sum(local),
-            sum(global),
-        ];
-        let direct = self.presence_evidence.forward(Tensor::cat(evidence, 2));
-        (learned + direct).reshape([batch, count])
-    }
-
     /// Cells' logits `[pairs, CELLS]` and boxes `[pairs, CELLS, 4]` of pairs of a picture and a phrase.
     ///
     /// `cells [pairs or 1, CELLS, box_width]` are the pictures', `film [pairs, 2 * box_width]` the phrases', `dots [pairs, CELLS]` both's.
@@ -336,7 +308,14 @@ impl GroundHead {
     }
 
     /// Pairs out of a batch: pair `i` is picture `pictures[i]` with phrase `phrases_of[i]`. As [`Self::boxes`].
-    pub fn pair_boxes(&self, grid: &Grid, phrases: &Phrases, dots: &Tensor<3>, pictures: &[i32], phrases_of: &[i32]) -> (Tensor<2>, Tensor<3>) {
+    pub fn pair_boxes(
+        &self,
+        grid: &Grid,
+        phrases: &Phrases,
+        dots: &Tensor<3>,
+        pictures: &[i32],
+        phrases_of: &[i32],
+    ) -> (Tensor<2>, Tensor<3>) {
         let device = grid.cells.device();
         let [batch, count, _] = dots.dims();
         let ints = |values: &[i32]| Tensor::<1, Int>::from_ints(values, &device);
@@ -347,61 +326,12 @@ impl GroundHead {
     }
 }
 
-/// The form phrases are trained in: lower case, single spaces, no punctuation around it, no article or possessive before it.
-///
-/// What is nothing but an article stays.
-pub fn normalise_phrase(phrase: &str) -> String {
-    const BEFORE: [&str; 11] = ["a", "an", "the", "some", "his", "her", "their", "its", "this", "that", "another"];
-    let lower = phrase.to_lowercase();
-    let words: Vec<&str> = lower.trim_matches(|c: char| c.is_whitespace() || ".,'\"!?".contains(c)).split_whitespace().collect();
-    match words.as_slice() {
-        [first, rest @ ..] if !rest.is_empty() && BEFORE.contains(first) => rest.join(" "),
-        all => all.join(" "),
-    }
-}
-
-/// Centre `(x, y)` of a cell, in 0..1 of the picture.
-pub fn cell_centre(cell: usize) -> (f32, f32) {
-    let centre = |i: usize| (i as f32 + 0.5) / SIDE as f32;
-    (centre(cell % SIDE), centre(cell / SIDE))
-}
-
-/// `x, y, x, y` of every cell: `[CELLS, 4]`
-fn cell_centres(device: &Device) -> Tensor<2> {
-    let centres: Vec<f32> = (0..CELLS).map(cell_centre).flat_map(|(x, y)| [x, y, x, y]).collect();
-    Tensor::from_data(TensorData::new(centres, [CELLS, 4]), device)
-}
-
-/// Bilinear interpolation from 7×7 to 14×14 cells with aligned corners of the picture, as a matrix `[CELLS, 49]`.
-fn upsampling(device: &Device) -> Tensor<2> {
-    let line = |i: usize| {
-        // A fine cell's centre lies a quarter coarse cell from the nearest coarse centre; the edge has none beyond it.
-        let at = ((i as f32 + 0.5) / 2.0 - 0.5).clamp(0.0, (COARSE_SIDE - 1) as f32);
-        let low = at.floor();
-        [(low as usize, 1.0 - (at - low)), ((low as usize + 1).min(COARSE_SIDE - 1), at - low)]
-    };
-    let mut weights = vec![0.0f32; CELLS * COARSE];
-    for (cell, row) in weights.chunks_exact_mut(COARSE).enumerate() {
-        for (y, wy) in line(cell / SIDE) {
-            for (x, wx) in line(cell % SIDE) {
-                row[y * COARSE_SIDE + x] += wy * wx;
-            }
-        }
-    }
-    Tensor::from_data(TensorData::new(weights, [CELLS, COARSE]), device)
-}
-
-/// The four stride-8 cells of each grid cell side by side: `[batch, 784, 40]` → `[batch, CELLS, 160]`
-fn side_by_side(stride8: Tensor<3>) -> Tensor<3> {
-    let [batch, _, channels] = stride8.dims();
-    stride8.reshape([batch, SIDE, 2, SIDE, 2, channels]).permute([0, 1, 3, 2, 4, 5]).reshape([batch, CELLS, 4 * channels])
-}
-
 #[cfg(test)]
 mod tests {
     use burn::tensor::Distribution;
 
     use super::*;
+    use crate::nano::embed::normalise;
 
     fn values<const D: usize>(x: Tensor<D>) -> Vec<f32> {
         x.into_data().iter::<f32>().collect()
@@ -442,39 +372,5 @@ mod tests {
         grid.joint = grid.joint.zeros_like();
         let phrases = head.phrases(Tensor::zeros([1, 512], &device));
         assert!(values(head.score(&grid, &phrases).presence)[0].is_finite());
-    }
-
-    #[test]
-    fn upsampling_keeps_a_ramp() {
-        let device = Device::flex();
-        // What lies at x, y of the coarse grid is 10 y + x, measured in fine cells from the first fine centre.
-        let ramp: Vec<f32> = (0..COARSE).map(|i| 10.0 * ((i / 7) as f32 * 2.0 + 0.5) + (i % 7) as f32 * 2.0 + 0.5).collect();
-        let fine = upsampling(&device).matmul(Tensor::from_data(TensorData::new(ramp, [COARSE, 1]), &device));
-        let fine = values(fine);
-        for (cell, value) in fine.iter().enumerate() {
-            let inside = |i: usize| (i as f32).clamp(0.5, 12.5);
-            assert!((value - (10.0 * inside(cell / SIDE) + inside(cell % SIDE))).abs() < 1e-3, "cell {cell}: {value}");
-        }
-    }
-
-    #[test]
-    fn four_fine_cells_make_one() {
-        let device = Device::flex();
-        let cells: Vec<f32> = (0..784).flat_map(|i| (0..40).map(move |c| (i * 40 + c) as f32)).collect();
-        let out = values(side_by_side(Tensor::from_data(TensorData::new(cells, [1, 784, 40]), &device)));
-        // Grid cell (row 1, column 2): fine cells (2, 4), (2, 5), (3, 4), (3, 5).
-        let cell = &out[(SIDE + 2) * 160..(SIDE + 3) * 160];
-        for (k, fine) in [2 * 28 + 4, 2 * 28 + 5, 3 * 28 + 4, 3 * 28 + 5].into_iter().enumerate() {
-            assert_eq!(cell[k * 40], (fine * 40) as f32);
-        }
-    }
-
-    #[test]
-    fn phrases_lose_what_says_nothing() {
-        assert_eq!(normalise_phrase("  A brown  Dog. "), "brown dog");
-        assert_eq!(normalise_phrase("their hats"), "hats");
-        assert_eq!(normalise_phrase("the"), "the");
-        assert_eq!(normalise_phrase("another"), "another");
-        assert_eq!(normalise_phrase("anchor"), "anchor");
     }
 }

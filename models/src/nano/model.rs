@@ -11,12 +11,12 @@ use ocelli_flow::{
 };
 use ocelli_preprocess::Squash;
 
+use super::FAMILY;
 use super::backbone::{Backbone, Features, MEAN, SIDE, STD};
 use super::caption::Captioner;
 use super::config::{CaptionSearch, NanoConfig};
 use super::embed::{JointSpace, normalise};
 use super::ground::{Calibration, GroundHead, PhraseScores, Phrases, detect};
-use super::FAMILY;
 use crate::text::tower::pad_batch;
 use crate::text::{BeamOptions, Specials, Tokenizer};
 use crate::{LoadError, weights};

@@ -120,7 +120,8 @@ impl Picture {
         let mut candidates: Vec<(f32, usize, u32)> = Vec::new(); // log-probability, beam, token
         for (i, beam) in self.live.iter().enumerate() {
             let row = &logprobs[beam.row * vocabulary..(beam.row + 1) * vocabulary];
-            let forbidden = |token: u32| token == specials.pad || token == specials.start || (token == specials.end && beam.tokens.is_empty());
+            let forbidden =
+                |token: u32| token == specials.pad || token == specials.start || (token == specials.end && beam.tokens.is_empty());
             candidates.extend(largest(row, 2 * width, forbidden).into_iter().map(|(value, token)| (beam.logprob + value, i, token)));
         }
         candidates.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2)));

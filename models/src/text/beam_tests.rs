@@ -10,7 +10,9 @@ struct Toy {
 impl Toy {
     /// Log-probabilities after a sentence that begins with the start token.
     fn after(&self, sentence: &[u32]) -> Vec<f32> {
-        let hash = |token: usize| sentence.iter().fold(token as u64 + 11, |h, &t| (h ^ u64::from(t)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(17));
+        let hash = |token: usize| {
+            sentence.iter().fold(token as u64 + 11, |h, &t| (h ^ u64::from(t)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(17))
+        };
         let logits: Vec<f32> = (0..self.vocabulary).map(|token| (hash(token) >> 40) as f32 / (1u64 << 24) as f32 * 3.0).collect();
         let total = logits.iter().map(|x| x.exp()).sum::<f32>().ln();
         logits.iter().map(|x| x - total).collect()
@@ -96,7 +98,8 @@ fn a_wide_beam_finds_the_best_sentence() {
     let options = BeamOptions { width: 40, max_tokens: 3, length_penalty: 0.0 };
     for picture in 300..330 {
         let mut best = (f32::NEG_INFINITY, Vec::new());
-        let sentences = (3..5u32).flat_map(|a| [vec![a], vec![a, 3], vec![a, 4], vec![a, 3, 3], vec![a, 3, 4], vec![a, 4, 3], vec![a, 4, 4]]);
+        let sentences =
+            (3..5u32).flat_map(|a| [vec![a], vec![a, 3], vec![a, 4], vec![a, 3, 3], vec![a, 3, 4], vec![a, 4, 3], vec![a, 4, 4]]);
         for tokens in sentences.filter(|tokens| tokens.len() < 3) {
             let logprob = toy.logprob(&Hypothesis { tokens: tokens.clone(), logprob: 0.0 }, picture, true);
             if logprob > best.0 {

@@ -37,12 +37,8 @@ impl BoundingBox {
 
     /// Intersection over union, 0 to 1.
     pub fn iou(&self, other: &Self) -> f32 {
-        let intersection = Self {
-            x0: self.x0.max(other.x0),
-            y0: self.y0.max(other.y0),
-            x1: self.x1.min(other.x1),
-            y1: self.y1.min(other.y1),
-        };
+        let intersection =
+            Self { x0: self.x0.max(other.x0), y0: self.y0.max(other.y0), x1: self.x1.min(other.x1), y1: self.y1.min(other.y1) };
         let shared = intersection.area();
         let union = self.area() + other.area() - shared;
         if union > 0.0 { shared / union } else { 0.0 }

@@ -19,7 +19,11 @@ pub enum ImageError {
 
 impl From<ModelError> for ImageError {
     fn from(error: ModelError) -> Self {
-        Self::Picture(error.into())
+        match error {
+            // An option that one picture's model refuses, every other's will.
+            ModelError::Option { .. } => Self::Fatal(error.into()),
+            _ => Self::Picture(error.into()),
+        }
     }
 }
 

@@ -47,7 +47,8 @@ fn absent_phrases_name_what_the_picture_does_not_show() {
 fn splits_and_gzip() {
     let folder = tempfile::tempdir().unwrap();
     let text = "{\"file\":\"images/a.jpg\",\"captions\":[\"x\"],\"split\":\"dev\"}\n\n{\"file\":\"images/b.jpg\",\"captions\":[\"y\"],\"split\":\"train\"}\n";
-    let mut file = flate2::write::GzEncoder::new(fs::File::create(folder.path().join("captions.jsonl.gz")).unwrap(), flate2::Compression::fast());
+    let mut file =
+        flate2::write::GzEncoder::new(fs::File::create(folder.path().join("captions.jsonl.gz")).unwrap(), flate2::Compression::fast());
     file.write_all(text.as_bytes()).unwrap();
     file.finish().unwrap();
     let data = Dataset::open(folder.path()).unwrap();
@@ -88,7 +89,9 @@ fn pictures_from_a_folder_and_from_a_tar() {
         assert_eq!(pictures.read("images/a.jpg").unwrap(), b"one");
         assert_eq!(pictures.names().unwrap()[0], "images/a.jpg");
         assert!(matches!(pictures.read("images/none.jpg"), Err(DataError::Io { .. })));
-        assert!(matches!(pictures.read("../secret"), Err(DataError::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied));
+        assert!(
+            matches!(pictures.read("../secret"), Err(DataError::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied)
+        );
     }
     assert_eq!(Dataset::open(plain.path()).unwrap().pictures().unwrap().names().unwrap().len(), 1);
     assert_eq!(Dataset::open(packed.path()).unwrap().pictures().unwrap().names().unwrap(), ["images/a.jpg", "images/b.jpg"]);

@@ -163,14 +163,19 @@ pub fn run(args: &Args) -> Result<()> {
         for batch in groups.epoch(args.batch, args.text, &mut rng) {
             let memory = memory(&module, &batch, &groups, &cache, pictures.as_ref(), &mut rng, &device)?;
             let (loss, surrogate) = loss::loss(&module, memory, &batch.sentences, specials, LABEL_SMOOTHING, &device)?;
-            if batch.pictures { loss_mean.push(loss) } else { text_mean.push(loss) }
+            if batch.pictures {
+                loss_mean.push(loss)
+            } else {
+                text_mean.push(loss)
+            }
             let gradients = GradientsParams::from_grads(surrogate.backward(), &module);
             module = optimizer.step(rate.at(state.step), module, gradients);
             state.step += 1;
             if state.step.is_multiple_of(EMA_EVERY) {
                 ema.update(&module);
             }
-            let message = format!("loss {:.3} text {:.3} rate {:.1e} dev {:.3}", loss_mean.mean(), text_mean.mean(), rate.at(state.step), state.best);
+            let message =
+                format!("loss {:.3} text {:.3} rate {:.1e} dev {:.3}", loss_mean.mean(), text_mean.mean(), rate.at(state.step), state.best);
             progress.set_message(message);
             progress.inc(1);
             if args.steps.is_some_and(|steps| state.step >= steps) {

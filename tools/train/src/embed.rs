@@ -42,7 +42,7 @@ pub struct Args {
     #[arg(long)]
     names: PathBuf,
     /// Passes over the pictures.
-    #[arg(long, default_value_t = 12)]
+    #[arg(long, default_value_t = 8)]
     epochs: usize,
     /// Captioned pictures a step.
     #[arg(long, default_value_t = 128)]
@@ -54,7 +54,7 @@ pub struct Args {
     #[arg(long, default_value_t = 1e-3)]
     rate: f64,
     /// Weight of the names' ranking beside the captions'.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 2.0)]
     name_weight: f64,
     /// Seed of the order and of the first weights.
     #[arg(long, default_value_t = 1)]
@@ -90,10 +90,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut joint = JointSpace::init(&text, &image, &device);
     joint.text = distilled(&args.work, &text, image.named, &device)?;
     let names = Texts::new(&tokenizer, &data.names)?;
-    let vectors = names.embed(&joint.text, None, &device).narrow(1, 0, image.named);
-    let vectors: Vec<f32> = normalise(vectors).into_data().iter::<f32>().collect();
-    let classes = TensorData::new(whitened(&vectors, image.named, WHITENING), [data.names.len(), image.named]);
-    joint.image.classes = Param::initialized(joint.image.classes.id, Tensor::from_data(classes, &device)).set_require_grad(false);
+    joint = with_class_vectors(joint, &names, &image, &device);
 
     let optimizer = AdamWConfig::new()
         .with_beta_2(0.98)
@@ -102,7 +99,6 @@ pub fn run(args: &Args) -> Result<()> {
         .with_grad_clipping(Some(GradientClippingConfig::Norm(1.0)))
         .init();
     let Resumed { module: mut joint, mut ema, mut optimizer, mut state } = checkpoint.resume(joint, EMA_DECAY, optimizer)?;
-    joint.image.classes = joint.image.classes.set_require_grad(false);
 
     let kinds = Texts::new(&tokenizer, &data.kinds.iter().map(|kind| format!("a photo of a {kind}")).collect::<Vec<_>>())?;
     let bare_kinds = Texts::new(&tokenizer, &data.kinds)?;
@@ -141,6 +137,7 @@ pub fn run(args: &Args) -> Result<()> {
             let contrast = contrast(of_captioned, texts, joint.caption_scale.val(), args.captions);
 
             if state.step.is_multiple_of(NAMES_STAY) || fixed.is_empty() {
+                joint = with_class_vectors(joint, &names, &image, &device);
                 let text = joint.text.valid();
                 fixed = [&names, &kinds, &bare_kinds]
                     .iter()
@@ -166,25 +163,43 @@ pub fn run(args: &Args) -> Result<()> {
             for (mean, loss) in means.iter_mut().zip([&contrast, &ranked, &ranked_pushed, &told, &near]) {
                 mean.push(f64::from(loss.clone().into_scalar::<f32>()));
             }
-            let loss = contrast + (ranked + ranked_pushed * 0.5) * args.name_weight + told * 0.5 + near * 4.0;
+            let loss = contrast + (ranked + ranked_pushed * 0.5) * args.name_weight + told * 0.5 + near * 8.0;
             let gradients = GradientsParams::from_grads(loss.backward(), &joint);
             joint = optimizer.step(rate.at(state.step), joint, gradients);
             ema.update(&joint);
             state.step += 1;
-            progress.set_message(format!("captions {:.3} names {:.3} pushed {:.3} kinds {:.3} teacher {:.3}", means[0].mean(), means[1].mean(), means[2].mean(), means[3].mean(), means[4].mean()));
+            progress.set_message(format!(
+                "captions {:.3} names {:.3} pushed {:.3} kinds {:.3} teacher {:.3}",
+                means[0].mean(),
+                means[1].mean(),
+                means[2].mean(),
+                means[3].mean(),
+                means[4].mean()
+            ));
             progress.inc(1);
         }
         state.epoch += 1;
         let losses: Vec<f64> = means.iter().map(Running::mean).collect();
-        let dev = evaluate(&ema.module(&joint), &data, &captions, &names, &bare_kinds)?;
+        let averaged = with_class_vectors(ema.module(&joint), &names, &image, &plain);
+        let dev = evaluate(&averaged, &data, &captions, &names, &bare_kinds)?;
         state.best = dev["text_to_image"][0].as_f64().unwrap_or_default();
         checkpoint.save(&joint, &ema, &optimizer, &state)?;
+        averaged.into_record().save(checkpoint.weights())?;
         let line = serde_json::json!({"epoch": state.epoch, "losses": losses, "dev": dev});
         checkpoint.log(&line)?;
         eprintln!("{line}");
     }
     progress.finish();
     Ok(())
+}
+
+/// With the class vectors that belong to the text tower as it is: computed, not learned, and taken anew as the tower moves.
+fn with_class_vectors(mut joint: JointSpace, names: &Texts, image: &ImageHeadConfig, device: &Device) -> JointSpace {
+    let vectors = names.embed(&joint.text.valid(), None, &Device::flex()).narrow(1, 0, image.named);
+    let vectors: Vec<f32> = normalise(vectors).into_data().iter::<f32>().collect();
+    let classes = TensorData::new(whitened(&vectors, image.named, WHITENING), joint.image.classes.dims());
+    joint.image.classes = Param::initialized(joint.image.classes.id, Tensor::from_data(classes, device)).set_require_grad(false);
+    joint
 }
 
 /// The distilled tower, with more dimensions behind the teacher's for what the teacher does not know.

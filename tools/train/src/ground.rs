@@ -40,7 +40,7 @@ use crate::schedule::Cosine;
 use batch::{Batch, order};
 use data::GroundData;
 use loss::Loss;
-use vectors::{Joint, Vectors};
+use vectors::{Joint, PictureVectors, TextVectors};
 
 /// Train phrase grounding.
 #[derive(Debug, clap::Args)]
@@ -95,6 +95,8 @@ pub struct Args {
 const EMA_DECAY: f64 = 0.995;
 const WEIGHT_DECAY: f32 = 0.05;
 const WARMUP: usize = 100;
+/// Pictures, and phrases, whose mean vectors the head begins with.
+const MEAN_OF: usize = 256;
 /// Thresholds whose effect is written to the log.
 const THRESHOLDS: [f32; 7] = [0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6];
 
@@ -106,27 +108,37 @@ pub fn run(args: &Args) -> Result<()> {
     let data = GroundData::open(&args.data, FeatureCache::open(&args.work.join("cache"))?)?;
     let joint = Joint::open(&args.work, &tokenizer)?;
     let texts = joint.texts(&data.table.texts, &tokenizer)?;
-    let rows = rows(&data, args.only_dev);
-    let pictures = joint.pictures(&data.cache, &rows)?;
+    let pictures = PictureVectors::new(joint);
     eprintln!(
         "{} described, {} labelled, {} named pictures, {} phrases, {} + {} dev pictures",
-        data.described.len(), data.labelled.len(), data.named.len(), data.table.texts.len(), data.dev.len(), data.dev_labelled.len()
+        data.described.len(),
+        data.labelled.len(),
+        data.named.len(),
+        data.table.texts.len(),
+        data.dev.len(),
+        data.dev_labelled.len()
     );
 
     let device = Device::flex().autodiff();
     device.seed(args.seed);
     let checkpoint = Checkpoint::new(args.out.clone().unwrap_or_else(|| args.work.join("ground")))?;
     let mut head = GroundHead::init(&GroundConfig::default(), &device);
-    let pool: Vec<u32> = data.described.iter().flat_map(|picture| picture.items.iter().flat_map(|item| item.phrases.iter().copied())).collect();
-    let described: Vec<usize> = data.described.iter().map(|picture| picture.row).collect();
-    let phrases: Vec<usize> = pool.iter().map(|&phrase| phrase as usize).collect();
-    head.joint_mean = Param::from_tensor(pictures.mean(&described, &device));
-    head.text_mean = Param::from_tensor(texts.mean(&phrases, &device));
+    let pool: Vec<u32> =
+        data.described.iter().flat_map(|picture| picture.items.iter().flat_map(|item| item.phrases.iter().copied())).collect();
+    let some: Vec<usize> = data.described.iter().map(|picture| picture.row).take(MEAN_OF).collect();
+    head.joint_mean = Param::from_tensor(pictures.rows(&data.cache, &some, &device)?.mean_dim(0).squeeze_dim(0));
+    head.text_mean = Param::from_tensor(texts.rows(pool.iter().copied().take(MEAN_OF), &device).mean_dim(0).squeeze_dim(0));
     if let Some(init) = &args.init {
         head = load(head, init)?;
     }
     if args.only_dev {
-        let line = finish(&load(GroundHead::init(&GroundConfig::default(), &Device::flex()), &checkpoint.weights())?, &data, &texts, &pictures, &checkpoint)?;
+        let line = finish(
+            &load(GroundHead::init(&GroundConfig::default(), &Device::flex()), &checkpoint.weights())?,
+            &data,
+            &texts,
+            &pictures,
+            &checkpoint,
+        )?;
         println!("{line}");
         return Ok(());
     }
@@ -149,9 +161,9 @@ pub fn run(args: &Args) -> Result<()> {
         for step in order(&data, args.labelled, args.named, &mut rng).chunks_exact(args.batch).take(steps_an_epoch) {
             let batch = Batch::new(step, &data, &pool, &mut rng);
             let [fine, middle, coarse] = [Map::Stride8, Map::Stride16, Map::Head].map(|map| data.cache.map(map, &batch.rows, &device));
-            let vectors = noisy(pictures.rows(batch.rows.iter().copied(), &device), args.joint_noise, &mut rng);
+            let vectors = noisy(pictures.rows(&data.cache, &batch.rows, &device)?, args.joint_noise, &mut rng);
             let grid = head.encode_maps(fine?, middle?, coarse?, vectors);
-            let vectors = noisy(texts.rows(batch.phrases.iter().map(|&phrase| phrase as usize), &device), args.text_noise, &mut rng);
+            let vectors = noisy(texts.rows(batch.phrases.iter().copied(), &device), args.text_noise, &mut rng);
             let loss = Loss::of(&head, &grid, &head.phrases(vectors), &batch, &device);
             for (mean, part) in means.iter_mut().zip([&loss.cells, &loss.giou, &loss.l1, &loss.presence]) {
                 mean.push(f64::from(part.clone().into_scalar::<f32>()));
@@ -163,7 +175,14 @@ pub fn run(args: &Args) -> Result<()> {
             let [cells, giou, l1, presence] = means.map(|mean| mean.mean());
             let message = format!("cells {cells:.3} giou {giou:.3} l1 {l1:.3} presence {presence:.3}");
             if args.steps.is_some() || state.step.is_multiple_of(50) {
-                eprintln!("step {} of {} {message}, {} phrases, {} pairs, {:.0} s", state.step, rate.steps, batch.phrases.len(), batch.pair_pictures.len(), started.elapsed().as_secs_f64());
+                eprintln!(
+                    "step {} of {} {message}, {} phrases, {} pairs, {:.0} s",
+                    state.step,
+                    rate.steps,
+                    batch.phrases.len(),
+                    batch.pair_pictures.len(),
+                    started.elapsed().as_secs_f64()
+                );
             }
             progress.set_message(message);
             progress.inc(1);
@@ -188,7 +207,13 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// Measures on all of dev, calibrates, and writes both.
-fn finish(head: &GroundHead, data: &GroundData, texts: &Vectors, pictures: &Vectors, checkpoint: &Checkpoint) -> Result<serde_json::Value> {
+fn finish(
+    head: &GroundHead,
+    data: &GroundData,
+    texts: &TextVectors,
+    pictures: &PictureVectors,
+    checkpoint: &Checkpoint,
+) -> Result<serde_json::Value> {
     let (tally, answers) = dev::answers(head, &data.dev, data, texts, pictures)?;
     let (labelled, labels) = dev::answers(head, &data.dev_labelled, data, texts, pictures)?;
     let calibration = dev::calibrate(&answers);
@@ -205,20 +230,6 @@ fn finish(head: &GroundHead, data: &GroundData, texts: &Vectors, pictures: &Vect
     checkpoint.log(&line)?;
     eprintln!("{line}");
     Ok(line)
-}
-
-/// Rows of the cache whose joint vectors are needed.
-fn rows(data: &GroundData, only_dev: bool) -> Vec<usize> {
-    let dev = data.dev.iter().chain(&data.dev_labelled).map(|picture| picture.row);
-    let mut rows: Vec<usize> = dev.collect();
-    if !only_dev {
-        for picture in data.described.iter().chain(&data.labelled).chain(&data.named) {
-            rows.push(picture.row);
-            rows.extend(data.cache.has_mirrored().then(|| data.cache.mirrored(picture.row)));
-        }
-    }
-    rows.sort_unstable();
-    rows
 }
 
 /// Unit vectors with Gaussian noise of up to this length, made unit vectors again. Zero vectors stay.

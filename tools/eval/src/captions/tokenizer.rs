@@ -46,7 +46,9 @@ fn push_chunk(chunk: &str, words: &mut Vec<String>) {
 /// "u.s.", "a.m."
 fn is_initials(chunk: &str) -> bool {
     let characters: Vec<char> = chunk.chars().collect();
-    characters.len() >= 4 && characters.len().is_multiple_of(2) && characters.chunks(2).all(|pair| pair[0].is_alphabetic() && pair[1] == '.')
+    characters.len() >= 4
+        && characters.len().is_multiple_of(2)
+        && characters.chunks(2).all(|pair| pair[0].is_alphabetic() && pair[1] == '.')
 }
 
 /// Letters and digits always; an apostrophe, hyphen, full stop, comma, colon or slash only where it joins two parts of one word.

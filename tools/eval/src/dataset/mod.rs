@@ -94,7 +94,8 @@ impl Dataset {
 
     /// Pictures with captions, of one split or of all. Where there is no captions file, those in the boxes file. Pictures without captions are left out.
     pub fn captions(&self, split: Option<&str>) -> Result<Vec<Captioned>, DataError> {
-        let mut records: Vec<Captioned> = if self.has("captions") || !self.has("boxes") { self.read("captions")? } else { self.read("boxes")? };
+        let mut records: Vec<Captioned> =
+            if self.has("captions") || !self.has("boxes") { self.read("captions")? } else { self.read("boxes")? };
         records.retain(|record| !record.captions.is_empty() && in_split(split, record.split.as_deref()));
         Ok(records)
     }

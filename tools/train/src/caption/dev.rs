@@ -149,7 +149,8 @@ impl<'a> Judge<'a> {
             if vectors.is_empty() {
                 return Ok(None);
             }
-            for (((row, _), vector), (caption, best)) in records.iter().zip(vectors.chunks(texts.dim())).zip(captions.iter().zip(&mut best)) {
+            for (((row, _), vector), (caption, best)) in records.iter().zip(vectors.chunks(texts.dim())).zip(captions.iter().zip(&mut best))
+            {
                 let similarity: f32 = pictures.row(*row).iter().zip(vector).map(|(a, b)| a * b).sum();
                 if similarity > best.0 {
                     *best = (similarity, caption.clone());

@@ -61,10 +61,18 @@ struct TextOnly {
 
 impl Groups {
     /// Reads pictures with captions and captions without pictures. Nothing of dev is read: Flickr30k's captions of Flickr8k pictures are left out.
-    pub fn read(data: &Path, cache: &FeatureCache, tokenizer: &Tokenizer, mut texts: TextVectors, coco: bool, max_tokens: usize) -> Result<Self> {
+    pub fn read(
+        data: &Path,
+        cache: &FeatureCache,
+        tokenizer: &Tokenizer,
+        mut texts: TextVectors,
+        coco: bool,
+        max_tokens: usize,
+    ) -> Result<Self> {
         let mut groups = Vec::new();
         let mut add = |captions: &[String], row: Option<usize>| -> Result<()> {
-            let sentences = captions.iter().map(|caption| encode(tokenizer, caption, max_tokens.min(LONGEST))).collect::<Result<Vec<_>>>()?;
+            let sentences =
+                captions.iter().map(|caption| encode(tokenizer, caption, max_tokens.min(LONGEST))).collect::<Result<Vec<_>>>()?;
             let vectors: Vec<usize> = captions.iter().filter_map(|caption| texts.place(caption)).collect();
             let says_side = |caption: &String| caption.split_whitespace().any(|word| matches!(word, "left" | "right"));
             if !sentences.is_empty() && (row.is_some() || vectors.len() == captions.len()) {
@@ -84,7 +92,9 @@ impl Groups {
             }
         }
         for (name, one_in) in TEXTS {
-            for record in read_jsonl::<TextOnly>(&plain_or_gz(&data.join(name)))?.iter().filter(|record| !record.in_flickr8k).step_by(one_in) {
+            for record in
+                read_jsonl::<TextOnly>(&plain_or_gz(&data.join(name)))?.iter().filter(|record| !record.in_flickr8k).step_by(one_in)
+            {
                 add(&record.captions, None)?;
             }
         }

@@ -91,7 +91,16 @@ mod tests {
     fn the_gradient_is_that_of_the_smoothed_cross_entropy() {
         let device = Device::flex().autodiff();
         device.seed(3);
-        let config = CaptionerConfig { vocabulary: 20, width: 16, hidden: 16, layers: 2, joint: 8, support: 4, dropout: 0.0, ..CaptionerConfig::default() };
+        let config = CaptionerConfig {
+            vocabulary: 20,
+            width: 16,
+            hidden: 16,
+            layers: 2,
+            joint: 8,
+            support: 4,
+            dropout: 0.0,
+            ..CaptionerConfig::default()
+        };
         let module = Captioner::init(&config, &device);
         let memory = Tensor::random([2, 3, 16], Distribution::Normal(0.0, 1.0), &device);
         let sentences = vec![vec![3, 4, 5], vec![6], vec![7, 7, 8, 9], vec![10, 3]];

@@ -147,7 +147,12 @@ impl PictureVectors {
         let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         let file = SafeTensors::deserialize(&bytes).with_context(|| format!("{} is damaged", path.display()))?;
         let view = file.tensor("vectors")?;
-        ensure!(view.shape().len() == 2 && view.shape()[0] >= rows, "{}: {:?} is not a vector for each of {rows} pictures", path.display(), view.shape());
+        ensure!(
+            view.shape().len() == 2 && view.shape()[0] >= rows,
+            "{}: {:?} is not a vector for each of {rows} pictures",
+            path.display(),
+            view.shape()
+        );
         let values = match view.dtype() {
             Dtype::F32 => view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
             Dtype::F16 => view.data().chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),

@@ -95,7 +95,11 @@ impl Batch {
             }
         }
         let mut batch = Self {
-            rows: pictures.iter().zip(&mirrored).map(|(picture, &m)| if m { data.cache.mirrored(picture.row) } else { picture.row }).collect(),
+            rows: pictures
+                .iter()
+                .zip(&mirrored)
+                .map(|(picture, &m)| if m { data.cache.mirrored(picture.row) } else { picture.row })
+                .collect(),
             phrases,
             present,
             weights,

@@ -174,8 +174,11 @@ impl GroundData {
             let record = &records[phrase.picture];
             asked[phrase.picture].present.push((number, in_picture(&phrase, record.w, record.h)));
         }
-        let mentioned: Vec<Mentioned> = records.iter().map(|record| (self.items(record), captions.get(&record.file))).collect::<Vec<_>>().iter()
-            .map(|(items, captions)| self.mentioned(items, *captions)).collect();
+        let mut mentioned = Vec::with_capacity(records.len());
+        for record in &records {
+            let items = self.items(record);
+            mentioned.push(self.mentioned(&items, captions.get(&record.file)));
+        }
         for phrase in absent_phrases(&records, ABSENT_EACH) {
             let Some(number) = self.table.add(&self.words, &phrase.text) else { continue };
             let surely = self.words.absent(&self.table.heads[number as usize], &mentioned[phrase.picture]);

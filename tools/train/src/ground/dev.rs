@@ -9,7 +9,7 @@ use ocelli_models::nano::ground::{CELLS, Calibration, GroundHead, PhraseScores, 
 use serde_json::{Value, json};
 
 use super::data::{Asked, GroundData};
-use super::vectors::Vectors;
+use super::vectors::{PictureVectors, TextVectors};
 use crate::features::Map;
 
 const BATCH: usize = 25;
@@ -29,20 +29,26 @@ pub struct Answer {
 }
 
 /// Asks everything of these pictures.
-pub fn answers(head: &GroundHead, pictures: &[Asked], data: &GroundData, texts: &Vectors, joint: &Vectors) -> Result<(Tally, Vec<Answer>)> {
+pub fn answers(
+    head: &GroundHead,
+    pictures: &[Asked],
+    data: &GroundData,
+    texts: &TextVectors,
+    joint: &PictureVectors,
+) -> Result<(Tally, Vec<Answer>)> {
     let device = Device::flex();
     let best = GroundOptions { threshold: Some(0.0), top: Some(1), nms: Some(1.0) };
     let (mut tally, mut answers) = (Tally::default(), Vec::new());
     for batch in pictures.chunks(BATCH) {
         let rows: Vec<usize> = batch.iter().map(|picture| picture.row).collect();
         let [fine, middle, coarse] = [Map::Stride8, Map::Stride16, Map::Head].map(|map| data.cache.map(map, &rows, &device));
-        let grid = head.encode_maps(fine?, middle?, coarse?, joint.rows(rows.iter().copied(), &device));
+        let grid = head.encode_maps(fine?, middle?, coarse?, joint.rows(&data.cache, &rows, &device)?);
         for (at, picture) in batch.iter().enumerate() {
             let numbers: Vec<u32> = picture.present.iter().map(|asked| asked.0).chain(picture.absent.iter().map(|asked| asked.0)).collect();
             if numbers.is_empty() {
                 continue;
             }
-            let phrases = head.phrases(texts.rows(numbers.iter().map(|&n| n as usize), &device));
+            let phrases = head.phrases(texts.rows(numbers.iter().copied(), &device));
             let scores = head.score(&grid.picture(at), &phrases);
             let presence = values(scores.presence);
             let (cells, boxes) = (values(scores.cells), values(scores.boxes));
@@ -87,9 +93,12 @@ pub fn calibrate(answers: &[Answer]) -> Calibration {
 /// Share of present phrases and of absent phrases with a score of at least `threshold`, and how many of all those told are right.
 pub fn told(answers: &[Answer], calibration: &Calibration, threshold: f32) -> Value {
     let told: Vec<&Answer> = answers.iter().filter(|a| calibration.score(a.logit) >= threshold).collect();
-    let of = |there: bool| told.iter().filter(|a| a.present == there).count() as f64 / answers.iter().filter(|a| a.present == there).count().max(1) as f64;
+    let share = |there: bool| {
+        let count = |answers: &mut dyn Iterator<Item = &Answer>| answers.filter(|a| a.present == there).count();
+        count(&mut told.iter().copied()) as f64 / count(&mut answers.iter()).max(1) as f64
+    };
     let right = told.iter().filter(|a| a.right).count() as f64 / told.len().max(1) as f64;
-    json!({"threshold": threshold, "present": of(true), "absent": of(false), "right": right})
+    json!({"threshold": threshold, "present": share(true), "absent": share(false), "right": right})
 }
 
 /// Share of right ones among answers by score, in tenths: what calibration should make equal to the score.

@@ -3,7 +3,7 @@
 
 use burn::tensor::activation::{log_softmax, relu};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use ocelli_models::nano::ground::{CELLS, GroundHead, Grid, Phrases};
+use ocelli_models::nano::ground::{CELLS, Grid, GroundHead, Phrases};
 
 use super::batch::Batch;
 

@@ -1,5 +1,7 @@
 //! Points of the joint space: of phrases, from the text tower, and of pictures, from the image head.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -14,29 +16,19 @@ use crate::features::{FeatureCache, Map};
 /// Phrases or pictures that are embedded at a time.
 const CHUNK: usize = 64;
 
-/// Rows of one length, those that were not asked for zero.
-pub struct Vectors {
+/// A vector a phrase.
+pub struct TextVectors {
     values: Vec<f32>,
-    /// Length of a row.
-    pub dim: usize,
+    dim: usize,
 }
 
-impl Vectors {
-    /// Rows as a tensor `[rows, dim]`.
-    pub fn rows(&self, rows: impl Iterator<Item = usize>, device: &Device) -> Tensor<2> {
-        let values: Vec<f32> = rows.flat_map(|row| &self.values[row * self.dim..(row + 1) * self.dim]).copied().collect();
+impl TextVectors {
+    /// Of these phrases: `[phrases, dim]`.
+    pub fn rows(&self, phrases: impl Iterator<Item = u32>, device: &Device) -> Tensor<2> {
+        let values: Vec<f32> =
+            phrases.map(|phrase| phrase as usize).flat_map(|row| &self.values[row * self.dim..(row + 1) * self.dim]).copied().collect();
         let count = values.len() / self.dim;
         Tensor::from_data(TensorData::new(values, [count, self.dim]), device)
-    }
-
-    /// The mean of these rows, `[dim]`.
-    pub fn mean(&self, rows: &[usize], device: &Device) -> Tensor<1> {
-        let mut mean = vec![0.0f32; self.dim];
-        for &row in rows {
-            let values = &self.values[row * self.dim..(row + 1) * self.dim];
-            mean.iter_mut().zip(values).for_each(|(mean, value)| *mean += value / rows.len() as f32);
-        }
-        Tensor::from_floats(mean.as_slice(), device)
     }
 }
 
@@ -64,7 +56,7 @@ impl Joint {
     }
 
     /// L2-normalised vectors of texts.
-    pub fn texts(&self, texts: &[String], tokenizer: &Tokenizer) -> Result<Vectors> {
+    pub fn texts(&self, texts: &[String], tokenizer: &Tokenizer) -> Result<TextVectors> {
         let device = Device::flex();
         let tower = match self {
             Self::Trained(joint) => &joint.text,
@@ -78,24 +70,45 @@ impl Joint {
             let wide = Tensor::cat(vec![vectors, Tensor::zeros([rows, dim - width], &device)], 1);
             values.extend(wide.into_data().iter::<f32>());
         }
-        Ok(Vectors { values, dim })
+        Ok(TextVectors { values, dim })
     }
 
-    /// L2-normalised vectors of these rows of the cache, at their places among all rows.
-    pub fn pictures(&self, cache: &FeatureCache, rows: &[usize]) -> Result<Vectors> {
+    /// L2-normalised vectors of these pictures from their cached features; zero where there is no image head.
+    fn pictures(&self, cache: &FeatureCache, rows: &[usize]) -> Result<Vec<f32>> {
         let device = Device::flex();
-        let dim = ImageHeadConfig::default().joint;
-        let mut values = vec![0.0; 2 * cache.len() * dim];
-        if let Self::Trained(joint) = self {
-            for rows in rows.chunks(CHUNK) {
+        match self {
+            Self::Trained(joint) => {
                 let logits = cache.map(Map::Logits, rows, &device)?.squeeze_dim(1);
                 let vectors = normalise(joint.image.forward(cache.map(Map::Head, rows, &device)?, logits));
-                let vectors: Vec<f32> = vectors.into_data().iter::<f32>().collect();
-                for (&row, vector) in rows.iter().zip(vectors.chunks_exact(dim)) {
-                    values[row * dim..(row + 1) * dim].copy_from_slice(vector);
-                }
+                Ok(vectors.into_data().iter::<f32>().collect())
             }
+            Self::Text(_) => Ok(vec![0.0; rows.len() * ImageHeadConfig::default().joint]),
         }
-        Ok(Vectors { values, dim })
+    }
+}
+
+/// Vectors of pictures, each computed when it is first asked for.
+pub struct PictureVectors {
+    joint: Joint,
+    dim: usize,
+    known: RefCell<HashMap<usize, Vec<f32>>>,
+}
+
+impl PictureVectors {
+    /// None yet.
+    pub fn new(joint: Joint) -> Self {
+        Self { joint, dim: ImageHeadConfig::default().joint, known: RefCell::default() }
+    }
+
+    /// Of these rows of the cache: `[rows, dim]`.
+    pub fn rows(&self, cache: &FeatureCache, rows: &[usize], device: &Device) -> Result<Tensor<2>> {
+        let mut known = self.known.borrow_mut();
+        let new: Vec<usize> = rows.iter().copied().filter(|row| !known.contains_key(row)).collect();
+        for new in new.chunks(CHUNK) {
+            let vectors = self.joint.pictures(cache, new)?;
+            known.extend(new.iter().copied().zip(vectors.chunks_exact(self.dim).map(<[f32]>::to_vec)));
+        }
+        let values: Vec<f32> = rows.iter().filter_map(|row| known.get(row)).flatten().copied().collect();
+        Ok(Tensor::from_data(TensorData::new(values, [rows.len(), self.dim]), device))
     }
 }

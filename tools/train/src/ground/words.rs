@@ -9,8 +9,8 @@ use std::collections::{HashMap, HashSet};
 const LISTS: &str = include_str!("../../data/ground_words.txt");
 /// After these the thing is named: "a group of people".
 const MEASURES: [&str; 21] = [
-    "group", "bunch", "pair", "couple", "set", "crowd", "number", "lot", "piece", "team", "line", "pile", "bit", "patch", "body", "row", "glass",
-    "bottle", "cup", "bowl", "kind",
+    "group", "bunch", "pair", "couple", "set", "crowd", "number", "lot", "piece", "team", "line", "pile", "bit", "patch", "body", "row",
+    "glass", "bottle", "cup", "bowl", "kind",
 ];
 /// Before these the thing is named: "a dog with a ball".
 const AFTER: [&str; 11] = ["of", "with", "in", "on", "at", "and", "to", "that", "from", "for", "near"];
@@ -82,7 +82,8 @@ impl Words {
     /// The head noun of a normalised phrase: the last word before the first preposition, after "a group of" and the like.
     pub fn head(&self, phrase: &str) -> Head {
         let mut words: Vec<&str> = phrase.split_whitespace().collect();
-        if let Some(at) = words.windows(2).position(|pair| MEASURES.contains(&pair[0]) && pair[1] == "of").filter(|at| at + 2 < words.len()) {
+        if let Some(at) = words.windows(2).position(|pair| MEASURES.contains(&pair[0]) && pair[1] == "of").filter(|at| at + 2 < words.len())
+        {
             words.drain(..at + 2);
         }
         let end = (1..words.len()).find(|&i| AFTER.contains(&words[i])).unwrap_or(words.len());
@@ -107,7 +108,8 @@ impl Words {
     /// Whether a phrase names something that nothing mentioned speaks of.
     pub fn absent(&self, head: &Head, mentioned: &Mentioned) -> bool {
         let same = self.same.get(head.noun.as_str());
-        let named = mentioned.nouns.contains(&head.noun) || same.is_some_and(|groups| groups.iter().any(|group| mentioned.groups.contains(group)));
+        let named =
+            mentioned.nouns.contains(&head.noun) || same.is_some_and(|groups| groups.iter().any(|group| mentioned.groups.contains(group)));
         let fits = |a: u8, b: u8| a == b || a == b'?' || b == b'?';
         let person = head.person.is_some_and(|one| mentioned.people.iter().any(|other| fits(one[0], other[0]) && fits(one[1], other[1])));
         let body = self.body.contains(head.noun.as_str()) && !mentioned.people.is_empty();
