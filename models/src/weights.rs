@@ -137,7 +137,7 @@ fn read(bundle: &Bundle, name: &str, expected: &[usize]) -> Result<(Vec<f32>, bo
     }
     if matches!(recipe, Recipe::Int4 { .. }) {
         let columns: usize = wanted.iter().skip(1).product();
-        if columns == 0 || columns % GROUP != 0 {
+        if columns == 0 || !columns.is_multiple_of(GROUP) {
             return Err(misshapen(format!("int4 needs rows of a multiple of {GROUP} values, the model has {wanted:?}")));
         }
         wanted = vec![wanted[0], columns / 2];

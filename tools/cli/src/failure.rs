@@ -46,7 +46,17 @@ pub fn sentence(error: &anyhow::Error) -> String {
         }
         said.push_str(&message);
     }
-    said.split_whitespace().collect::<Vec<_>>().join(" ")
+    without_codes(&said).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Leaves out " (os error 2)", which Rust puts after what the system said and which tells a user nothing more.
+pub fn without_codes(said: &str) -> String {
+    let mut parts = said.split(" (os error ");
+    let mut kept = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        kept.push_str(part.split_once(')').map_or(part, |(_, rest)| rest));
+    }
+    kept
 }
 
 /// Whether whoever read our output has gone (`| head`): a quiet end, no failure.
@@ -60,7 +70,8 @@ pub fn usage_sentence(error: &clap::Error, command: &str) -> String {
     let about: Vec<&str> =
         page.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more")).collect();
     let about = about.join(" ").split_whitespace().collect::<Vec<_>>().join(" ");
-    format!("{}; see `{command} --help`", about.trim_start_matches("error: ").trim_end_matches('.'))
+    let about = about.trim_start_matches("error: ").trim_end_matches('.').replace(" tip: ", "; tip: ");
+    format!("{about}; see `{command} --help`")
 }
 
 #[cfg(test)]
@@ -82,6 +93,13 @@ mod tests {
     }
 
     #[test]
+    fn codes_of_the_system_are_left_out() {
+        let error = anyhow::anyhow!("/nope: No such file or directory (os error 2): is it there?");
+        assert_eq!(sentence(&error), "/nope: No such file or directory: is it there?");
+        assert_eq!(sentence(&anyhow::anyhow!("(os error 2")), "(os error 2");
+    }
+
+    #[test]
     fn broken_pipe_is_seen_through_context() {
         let error = anyhow::Error::from(io::Error::from(io::ErrorKind::BrokenPipe)).context("standard output");
         assert!(is_broken_pipe(&error));
@@ -93,7 +111,7 @@ mod tests {
         let command = clap::Command::new("ocelli").arg(clap::Arg::new("loop").long("loop"));
         let error = command.try_get_matches_from(["ocelli", "--lop"]).unwrap_err();
         let said = usage_sentence(&error, "ocelli");
-        assert!(said.starts_with("unexpected argument '--lop' found"), "{said}");
+        assert!(said.starts_with("unexpected argument '--lop' found; tip: "), "{said}");
         assert!(said.ends_with("see `ocelli --help`"), "{said}");
         assert!(!said.contains('\n'));
     }

@@ -7,6 +7,7 @@ use ocelli_flow::{Frame, FrameResult, Sink, SinkError, SourceError};
 use ocelli_pipeline::json::Line;
 
 use crate::commands::ground::box_line;
+use crate::failure::without_codes;
 use crate::output::Output;
 use crate::progress::Progress;
 
@@ -72,7 +73,7 @@ impl Sink for Show {
 
     fn bad(&mut self, origin: &str, error: &SourceError) -> Result<(), SinkError> {
         self.progress.step();
-        let message = error.to_string();
+        let message = without_codes(&error.to_string());
         self.out.complain(&message);
         if self.out.json() {
             let line = serde_json::to_string(&Line::error(origin, &message)).map_err(io::Error::from);

@@ -19,24 +19,24 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
-use ocelli_models::nano::backbone::{CLASSES, Features, HEAD};
+use ocelli_models::nano::backbone::{CLASSES, HEAD};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// One of the backbone's outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Map {
-    /// [`Features::stride8`]
+    /// [`stride8`](ocelli_models::nano::backbone::Features::stride8)
     Stride8,
-    /// [`Features::stride16`]
+    /// [`stride16`](ocelli_models::nano::backbone::Features::stride16)
     Stride16,
-    /// [`Features::stride32`]
+    /// [`stride32`](ocelli_models::nano::backbone::Features::stride32)
     Stride32,
-    /// [`Features::head`]
+    /// [`head`](ocelli_models::nano::backbone::Features::head)
     Head,
-    /// [`Features::pooled`]
+    /// [`pooled`](ocelli_models::nano::backbone::Features::pooled)
     Pooled,
-    /// [`Features::logits`]
+    /// [`logits`](ocelli_models::nano::backbone::Features::logits)
     Logits,
 }
 
@@ -217,14 +217,9 @@ impl FeatureCache {
         self.rows.get(&key(set, file)).copied()
     }
 
-    /// A data set's rows; row `start + i` is `files(set)[i]`.
+    /// A data set's rows, in the order of its index.
     pub fn rows(&self, set: &str) -> Option<Range<usize>> {
         self.set(set).map(|set| set.start..set.start + set.files.len())
-    }
-
-    /// A data set's pictures.
-    pub fn files(&self, set: &str) -> Option<&[String]> {
-        self.set(set).map(|set| set.files.as_slice())
     }
 
     /// One map of these rows: `[rows, tokens, channels]`.
@@ -233,18 +228,6 @@ impl FeatureCache {
         let mut values = vec![0.0; rows.len() * tokens * channels];
         values.par_chunks_mut(tokens * channels).zip(rows).try_for_each(|(values, &row)| self.read(map, row, values))?;
         Ok(Tensor::from_data(TensorData::new(values, [rows.len(), tokens, channels]), device))
-    }
-
-    /// All maps of these rows. Reading only the maps one needs with [`map`](Self::map) is cheaper: `stride8` and `head` are 70 % of a record.
-    pub fn batch(&self, rows: &[usize], device: &Device) -> Result<Features, CacheError> {
-        Ok(Features {
-            stride8: self.map(Map::Stride8, rows, device)?,
-            stride16: self.map(Map::Stride16, rows, device)?,
-            stride32: self.map(Map::Stride32, rows, device)?,
-            head: self.map(Map::Head, rows, device)?,
-            pooled: self.map(Map::Pooled, rows, device)?.squeeze_dim(1),
-            logits: self.map(Map::Logits, rows, device)?.squeeze_dim(1),
-        })
     }
 
     /// One map of a row into `values`, which has the map's length.

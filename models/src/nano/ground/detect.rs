@@ -98,7 +98,7 @@ pub fn detect(phrase: &PhraseScores, calibration: &Calibration, options: &Ground
     for &cell in &order {
         let score = presence * (phrase.cells[cell] - best).exp();
         // Not `score < threshold`: a score that is no number is none, either.
-        if found.len() >= top || !(score >= threshold) {
+        if found.len() >= top || score.is_nan() || score < threshold {
             break;
         }
         let repeats = |bbox: &BoundingBox| found.iter().any(|better| better.bbox.iou(bbox) > nms);

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use burn::tensor::{Device, Tensor, TensorData};
-use ocelli_eval::dataset::{Dataset, read_jsonl};
+use ocelli_eval::dataset::Dataset;
 use ocelli_models::text::Tokenizer;
 use rand::Rng;
 use rand::rngs::SmallRng;
 use rand::seq::{IndexedRandom, SliceRandom};
-use serde::Deserialize;
 
 use super::vectors::TextVectors;
+use crate::data::text_captions;
 use crate::features::FeatureCache;
 
 /// Captions a group gives to a batch.
@@ -52,13 +52,6 @@ pub struct Batch {
     pub sentences: Vec<Vec<u32>>,
 }
 
-#[derive(Deserialize)]
-struct TextOnly {
-    captions: Vec<String>,
-    #[serde(default)]
-    in_flickr8k: bool,
-}
-
 impl Groups {
     /// Reads pictures with captions and captions without pictures. Nothing of dev is read: Flickr30k's captions of Flickr8k pictures are left out.
     pub fn read(
@@ -92,10 +85,8 @@ impl Groups {
             }
         }
         for (name, one_in) in TEXTS {
-            for record in
-                read_jsonl::<TextOnly>(&plain_or_gz(&data.join(name)))?.iter().filter(|record| !record.in_flickr8k).step_by(one_in)
-            {
-                add(&record.captions, None)?;
+            for captions in text_captions(&plain_or_gz(&data.join(name)))?.iter().step_by(one_in) {
+                add(captions, None)?;
             }
         }
         texts.compute(tokenizer)?;

@@ -25,6 +25,7 @@ const SPREAD: (f32, f32) = (0.18, 0.02);
 const LEAST: f32 = 0.1;
 
 /// One step.
+#[derive(Default)]
 pub struct Batch {
     /// Rows of the pictures in the cache.
     pub rows: Vec<usize>,
@@ -173,6 +174,25 @@ mod tests {
         assert_eq!(nearest((0.75, 0.75), &boxes), (1.0, 1));
         let (near, which) = nearest((0.75 + 0.5 * SPREAD.0 + SPREAD.1, 0.75), &boxes);
         assert!((near - (-0.5f32).exp()).abs() < 1e-5 && which == 1);
+    }
+
+    #[test]
+    fn cells_near_a_centre_know_its_box() {
+        let mut batch = Batch::default();
+        let boxes = [[0.0, 0.0, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0]];
+        batch.want(0, &boxes[..1]);
+        batch.want(1, &boxes);
+        for pair in batch.cells.chunks_exact(CELLS) {
+            assert!((pair.iter().sum::<f32>() - 1.0).abs() < 1e-4);
+        }
+        assert!((batch.box_weights.iter().sum::<f32>() - 2.0).abs() < 1e-4);
+        assert_eq!((batch.boxes.len(), batch.box_weights.len()), (4 * batch.box_cells.len(), batch.box_cells.len()));
+        for (&cell, sides) in batch.box_cells.iter().zip(batch.boxes.chunks_exact(4)) {
+            let (x, y) = cell_centre(cell as usize % CELLS);
+            let whose = usize::from(cell as usize >= CELLS && x > 0.5);
+            assert_eq!(sides, boxes[whose]);
+            assert!((sides[0]..sides[2]).contains(&x) && (sides[1]..sides[3]).contains(&y));
+        }
     }
 
     #[test]

@@ -251,3 +251,21 @@ fn picture(row: usize, items: Vec<Item>, known: Knowledge) -> Picture {
 fn in_picture(phrase: &Phrase, w: f32, h: f32) -> Vec<BoundingBox> {
     phrase.boxes.iter().map(|b| BoundingBox { x0: b.x0 / w, y0: b.y0 / h, x1: b.x1 / w, y1: b.y1 / h }).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phrases_have_one_number_and_a_mirror_image() {
+        let (words, mut table) = (Words::new(), PhraseTable::default());
+        let dog = table.add(&words, "A brown dog .");
+        assert_eq!(dog, table.add(&words, "the brown dog"));
+        let left = table.add(&words, "his left hand").unwrap();
+        let right = table.mirrored[left as usize];
+        assert_eq!(table.texts[right as usize], "right hand");
+        assert_eq!((table.mirrored[right as usize], table.mirrored[dog.unwrap() as usize]), (left, dog.unwrap()));
+        assert_eq!(table.add(&words, " . "), None);
+        assert_eq!(table.texts.len(), 3);
+    }
+}

@@ -80,8 +80,7 @@ pub fn figures(tally: &Tally, answers: &[Answer]) -> Value {
     })
 }
 
-/// Fits `σ(a · logit + b)` to how often boxes are right, with as many absent phrases as present ones, and the threshold at which most answers are
-/// good: a right box of a phrase that is there, or none of one that is not.
+/// Fits `σ(a · logit + b)` to how often boxes are right, with as many absent phrases as present ones.
 pub fn calibrate(answers: &[Answer]) -> Calibration {
     let count = |there: bool| answers.iter().filter(|a| a.present == there).count().max(1) as f64;
     let weight = |a: &Answer| 1.0 / count(a.present);
