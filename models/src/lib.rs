@@ -7,12 +7,14 @@
 //! | [`blocks`] | layers that more than one model is built of |
 //! | [`text`] | tokenizer, text tower, beam search |
 //! | [`nano`] | the embedded default model |
+//! | [`golden`] | what a model made of a few pictures, computed anew |
 //!
 //! No module here names a backend: a device comes in, tensors live on it.
 #![forbid(unsafe_code)]
 
 pub mod blocks;
 pub mod error;
+pub mod golden;
 pub mod nano;
 pub mod registry;
 pub mod text;

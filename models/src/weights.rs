@@ -178,7 +178,7 @@ fn scales(bundle: &Bundle, name: &str, count: usize) -> Result<Vec<f32>, LoadErr
 }
 
 /// The values of a float tensor.
-fn floats(view: &TensorView<'_>, name: &str) -> Result<Vec<f32>, LoadError> {
+pub(crate) fn floats(view: &TensorView<'_>, name: &str) -> Result<Vec<f32>, LoadError> {
     match view.dtype {
         DType::F32 => Ok(view.bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()),
         DType::F16 => Ok(view.bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()),

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use ocelli_bundle::{Bundle, BundleError, FORMAT_VERSION, Part};
+use ocelli_models::golden;
+use ocelli_ops::{DeviceChoice, select};
 
 use crate::root;
 
@@ -34,19 +36,23 @@ fn it_says_what_it_is_and_what_it_was_made_of() {
         assert!(!source.licence.is_empty(), "{}: licence", source.name);
     }
     assert!(manifest.metrics.as_object().is_some_and(|metrics| !metrics.is_empty()), "no metrics");
-    for text in ["tokenizer.json", "labels", "model_card"] {
+    for text in ["tokenizer.json", "labels.txt", "model_card.md"] {
         assert!(bundle.text(text).is_some_and(|text| !text.trim().is_empty()), "no text `{text}`");
     }
     assert!(!manifest.golden.is_empty(), "no golden vectors");
 }
 
 #[test]
-fn every_recipe_is_of_a_tensor_with_scales() {
+fn quantized_tensors_have_their_scales() {
     let bundle = Bundle::open(&path()).unwrap();
     let quantization = &bundle.manifest().quantization;
     assert!(!quantization.is_empty());
     for (name, recipe) in quantization {
         let weight = bundle.tensor(name).unwrap();
+        if recipe == "f16" {
+            assert_eq!(weight.bytes.len(), 2 * weight.elements(), "{name}");
+            continue;
+        }
         let scale = bundle.tensor(&format!("{name}.scale")).unwrap();
         let (channels, expected) = (weight.shape[0], format!("{recipe} {name} {:?} with scales {:?}", weight.shape, scale.shape));
         match recipe.trim_end_matches(".t") {
@@ -85,4 +91,18 @@ fn cut_in_half_it_does_not_open() {
     let good = std::fs::read(path()).unwrap();
     let error = Bundle::from_bytes(good[..good.len() / 2].to_vec().into()).unwrap_err();
     assert!(matches!(error, BundleError::Truncated { .. }), "{error}");
+}
+
+#[test]
+fn golden_vectors_are_computed_again() {
+    let bundle = Bundle::open(&path()).unwrap();
+    let mut devices = vec![DeviceChoice::Cpu];
+    devices.extend(cfg!(feature = "ndarray").then_some(DeviceChoice::NdArray));
+    for choice in devices {
+        let deviations = golden::check(&bundle, &select(choice).unwrap()).unwrap();
+        assert_eq!(deviations.len(), 3 * bundle.manifest().golden.len());
+        for deviation in deviations {
+            assert!(deviation.is_within(), "{choice:?}: {deviation:?}");
+        }
+    }
 }

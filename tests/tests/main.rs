@@ -9,6 +9,8 @@ mod bundle;
 mod dependencies;
 /// What the README promises: its commands, its links.
 mod readme;
+/// Words to token ids and back, as an independent implementation has them.
+mod tokenizer;
 
 /// The root of the repository.
 fn root() -> &'static std::path::Path {

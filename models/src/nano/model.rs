@@ -16,7 +16,7 @@ use super::backbone::{Backbone, Features, MEAN, SIDE, STD};
 use super::caption::Captioner;
 use super::config::{CaptionSearch, NanoConfig};
 use super::embed::{JointSpace, normalise};
-use super::ground::{Calibration, GroundHead, PhraseScores, Phrases, detect};
+use super::ground::{Calibration, Found, GroundHead, Phrases, normalise_phrase};
 use crate::text::tower::pad_batch;
 use crate::text::{BeamOptions, Specials, Tokenizer};
 use crate::{LoadError, weights};
@@ -177,7 +177,9 @@ impl Embedder for Nano {
 
 impl Grounder for Nano {
     fn phrases(&self, phrases: &[&str]) -> Result<PhraseSet, ModelError> {
-        let vectors = self.text_vectors(phrases, false)?;
+        // In the form they were trained in: "A brown dog." asks what "brown dog" asks.
+        let normal: Vec<String> = phrases.iter().map(|phrase| normalise_phrase(phrase)).collect();
+        let vectors = self.text_vectors(&normal.iter().map(String::as_str).collect::<Vec<_>>(), false)?;
         let features = self.ground.phrases(vectors);
         Ok(PhraseSet { phrases: phrases.iter().map(|&phrase| Arc::from(phrase)).collect(), features: Box::new(features) })
     }
@@ -186,20 +188,16 @@ impl Grounder for Nano {
         let seen: &Seen = encoded.features()?;
         let features: &Phrases = phrases.features.downcast_ref().ok_or(ModelError::ForeignFeatures)?;
         let grid = self.ground.encode(&seen.maps, self.joint_vector(seen));
-        let scores = self.ground.score(&grid, features);
-        let numbers = |data: TensorData| data.iter::<f32>().collect::<Vec<_>>();
-        let (cells, boxes, presence) =
-            (numbers(scores.cells.into_data()), numbers(scores.boxes.into_data()), numbers(scores.presence.into_data()));
-        let count = cells.len() / phrases.phrases.len().max(1);
-        let mut detections = Vec::new();
-        for (i, phrase) in phrases.phrases.iter().enumerate() {
-            let (cells, boxes) = (&cells[i * count..(i + 1) * count], &boxes[4 * i * count..4 * (i + 1) * count]);
-            for found in detect(&PhraseScores { cells, boxes, presence: presence[i] }, &self.calibration, options) {
-                let bbox = found.in_pixels(encoded.width, encoded.height);
-                detections.push(Detection { phrase: phrase.clone(), score: found.score, bbox });
-            }
-        }
-        Ok(detections)
+        let found = self.ground.find(&grid, features, &self.calibration, options);
+        let detections = phrases.phrases.iter().zip(found).flat_map(|(phrase, found)| {
+            let detection = move |found: Found| Detection {
+                phrase: phrase.clone(),
+                score: found.score,
+                bbox: found.in_pixels(encoded.width, encoded.height),
+            };
+            found.into_iter().map(detection)
+        });
+        Ok(detections.collect())
     }
 }
 

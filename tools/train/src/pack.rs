@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
-use ocelli_bundle::{Bundle, BundleWriter, Golden, Manifest, Source};
-use ocelli_flow::{CaptionOptions, Frame, FrameMeta, GroundOptions, Model};
+use ocelli_bundle::{Bundle, BundleWriter, Manifest, Source};
+use ocelli_flow::{Frame, FrameMeta};
+use ocelli_models::golden;
 use ocelli_models::nano::backbone::{Backbone, MEAN, SIDE, STD};
 use ocelli_models::nano::caption::{Captioner, CaptionerConfig};
 use ocelli_models::nano::config::{CaptionSearch, NanoConfig};
@@ -52,18 +53,25 @@ pub struct Args {
 
 /// Side of the small copies that golden vectors are made of.
 const GOLDEN_SIDE: u32 = 96;
+/// What is asked for in them: one thing that is often there, and one that is not.
+const GOLDEN_PHRASES: [&str; 2] = ["a person", "a cup of coffee"];
 /// A build may differ from another in the order of its sums: ten layers of f32 stay well within this.
 const GOLDEN_TOLERANCE: f32 = 2e-3;
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
-    let bytes = bundle(args, Vec::new())?.into_bytes()?;
-    let first = Bundle::from_bytes(bytes.into())?;
-    let goldens = args.golden.iter().map(|path| golden(path, &first)).collect::<Result<Vec<_>>>()?;
-    bundle(args, goldens)?.write_to(&args.out)?;
+    let first = Bundle::from_bytes(bundle(args)?.into_bytes()?.into())?;
+    let model = Nano::load(&first, &Device::flex())?;
+    let mut writer = bundle(args)?;
+    for path in &args.golden {
+        golden::record(&mut writer, &model, &golden_input(path)?, GOLDEN_TOLERANCE)?;
+    }
+    writer.write_to(&args.out)?;
     let bundle = Bundle::open(&args.out)?;
     bundle.verify()?;
-    Nano::load(&bundle, &Device::flex())?;
+    for deviation in golden::check(&bundle, &Device::flex())? {
+        ensure!(deviation.is_within(), "{}: computed anew, it is off by {}", deviation.tensor, deviation.relative);
+    }
     eprintln!("{}: {:.2} MB", args.out.display(), bundle.size_bytes() as f64 / 1e6);
     Ok(())
 }
@@ -72,8 +80,8 @@ fn text(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// The bundle with all parts and these golden vectors.
-fn bundle(args: &Args, goldens: Vec<Recorded>) -> Result<BundleWriter> {
+/// The bundle with all parts, without golden vectors.
+fn bundle(args: &Args) -> Result<BundleWriter> {
     let device = Device::flex();
     let tokenizer = text(&args.work.join("tokenizer.json"))?;
     let vocabulary = Tokenizer::from_json(&tokenizer)?.vocabulary();
@@ -94,8 +102,7 @@ fn bundle(args: &Args, goldens: Vec<Recorded>) -> Result<BundleWriter> {
     manifest.licence = "see model_card.md: the weights may be used for research and education; the code is MIT OR Apache-2.0".into();
     manifest.provenance = sources();
     if let Some(path) = &args.metrics {
-        let lines = text(path)?.lines().map(serde_json::from_str).collect::<Result<Vec<serde_json::Value>, _>>();
-        manifest.metrics = serde_json::Value::Array(lines.with_context(|| format!("{} is not JSON lines", path.display()))?);
+        manifest.metrics = metrics(path)?;
     }
     let mut writer = BundleWriter::new(manifest);
     writer.text("tokenizer.json", tokenizer)?;
@@ -108,10 +115,23 @@ fn bundle(args: &Args, goldens: Vec<Recorded>) -> Result<BundleWriter> {
     weights::store(&load(JointSpace::init(&config.text, &config.image, &device), &part("embed"))?, "joint", &mut writer, &recipe)?;
     weights::store(&load(GroundHead::init(&config.ground, &device), &part("ground"))?, "ground", &mut writer, &recipe)?;
     weights::store(&load(Captioner::init(&config.caption, &device), &part("caption"))?, "caption", &mut writer, &recipe)?;
-    for recorded in goldens {
-        recorded.write(&mut writer)?;
-    }
     Ok(writer)
+}
+
+/// Lines of `ocelli eval --json`, by the name of the folder that each was measured on.
+fn metrics(path: &Path) -> Result<serde_json::Value> {
+    let mut metrics = serde_json::Map::new();
+    for line in text(path)?.lines() {
+        let mut line: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(line).with_context(|| format!("{} is not JSON lines", path.display()))?;
+        let folder = line.remove("data").unwrap_or_default();
+        let folder = folder.as_str().with_context(|| format!("{}: a line without \"data\"", path.display()))?;
+        let name = Path::new(folder).file_name().map_or(folder.into(), |name| name.to_string_lossy());
+        // What says something of the run or is the same everywhere is left out.
+        line.retain(|key, _| !["type", "model", "seconds"].contains(&key.as_str()));
+        metrics.insert(name.into_owned(), line.into());
+    }
+    Ok(metrics.into())
 }
 
 fn calibration(path: &Path) -> Result<Calibration> {
@@ -155,59 +175,11 @@ fn sources() -> Vec<Source> {
     ]
 }
 
-/// What the model made of a picture.
-struct Recorded {
-    golden: Golden,
-    side: u32,
-    pixels: Vec<u8>,
-    embedding: Vec<f32>,
-    tokens: Vec<f32>,
-    detections: Vec<f32>,
-}
-
-/// Runs the model on a small copy of a picture.
-fn golden(path: &Path, bundle: &Bundle) -> Result<Recorded> {
+/// A small copy of a picture, and what it is asked for.
+fn golden_input(path: &Path) -> Result<golden::Input> {
     let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let picture = image::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     let pixels = picture.resize_exact(GOLDEN_SIDE, GOLDEN_SIDE, image::imageops::FilterType::Triangle).into_rgb8().into_raw();
-    let model = Nano::load(bundle, &Device::flex())?;
-    let frame = Frame::new(GOLDEN_SIDE, GOLDEN_SIDE, pixels.clone(), FrameMeta::still(name.as_str())).context("an empty picture")?;
-    let encoded = model.encode(&frame)?;
-    let (embedder, grounder, captioner) = (model.embedder(), model.grounder(), model.captioner());
-    let (Some(embedder), Some(grounder), Some(captioner)) = (embedder, grounder, captioner) else {
-        anyhow::bail!("the model lacks a head")
-    };
-    let texts = vec!["a person".to_owned(), "a cup of coffee".to_owned()];
-    let phrases = grounder.phrases(&texts.iter().map(String::as_str).collect::<Vec<_>>())?;
-    let options = GroundOptions { threshold: Some(0.0), top: Some(1), nms: None };
-    let detections = grounder.ground(&encoded, &phrases, &options)?;
-    ensure!(detections.len() == texts.len(), "{name}: not one detection a phrase");
-    let caption = captioner.caption(&encoded, &CaptionOptions::default())?;
-    let at = |what: &str| format!("golden/{name}/{what}");
-    Ok(Recorded {
-        golden: Golden {
-            name: format!("{name}: embedding, two phrases, caption"),
-            input: at("input"),
-            texts,
-            expected: vec![at("embedding"), at("detections"), at("tokens")],
-            tolerance: GOLDEN_TOLERANCE,
-        },
-        side: GOLDEN_SIDE,
-        pixels,
-        embedding: embedder.embed_image(&encoded, false)?.values,
-        tokens: caption.tokens.iter().map(|&token| token as f32).collect(),
-        detections: detections.iter().flat_map(|d| [d.bbox.x0, d.bbox.y0, d.bbox.x1, d.bbox.y1, d.score]).collect(),
-    })
-}
-
-impl Recorded {
-    fn write(self, writer: &mut BundleWriter) -> Result<()> {
-        let [embedding, detections, tokens] = &self.golden.expected[..] else { anyhow::bail!("three outputs are recorded") };
-        writer.u8(&self.golden.input, &[self.side as usize, self.side as usize, 3], self.pixels)?;
-        writer.f32(embedding, &[self.embedding.len()], &self.embedding)?;
-        writer.f32(detections, &[self.detections.len() / 5, 5], &self.detections)?;
-        writer.f32(tokens, &[self.tokens.len()], &self.tokens)?;
-        writer.manifest_mut().golden.push(self.golden);
-        Ok(())
-    }
+    let frame = Frame::new(GOLDEN_SIDE, GOLDEN_SIDE, pixels, FrameMeta::still(name.as_str())).context("an empty picture")?;
+    Ok(golden::Input { name, frame, phrases: GOLDEN_PHRASES.map(str::to_owned).to_vec() })
 }
