@@ -208,9 +208,11 @@ fn widened(mut module: Captioner, dim: usize) -> Result<Captioner> {
     if narrow == dim {
         return Ok(module);
     }
-    let weight = module.vector.weight.val().detach();
+    let weight = module.vector.weight.val().inner();
     let rest = Tensor::zeros([dim - narrow, width], &weight.device());
-    module.vector.weight = Param::from_tensor(Tensor::cat(vec![weight, rest], 0));
+    // Through data: a parameter must not remember what it was made of.
+    let wide = Tensor::cat(vec![weight, rest], 0).into_data();
+    module.vector.weight = Param::from_data(wide, &module.vector.weight.device());
     Ok(module)
 }
 
@@ -239,4 +241,26 @@ fn memory(
     }
     ensure!(!tokens.is_empty(), "a batch without any memory");
     Ok(Tensor::cat(tokens, 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_widened_captioner_says_the_same_and_still_learns() {
+        let device = Device::flex().autodiff();
+        let config = CaptionerConfig { width: 8, hidden: 8, layers: 1, heads: 2, vocabulary: 9, joint: 6, support: 3, ..Default::default() };
+        let narrow = Captioner::init(&config, &device);
+        let before: Vec<f32> = narrow.vector.weight.val().into_data().iter::<f32>().collect();
+        let wide = widened(narrow, 10).unwrap();
+        let after = wide.vector.weight.val();
+        assert_eq!(after.dims()[0], 10);
+        let values: Vec<f32> = after.clone().into_data().iter::<f32>().collect();
+        assert_eq!(&values[..before.len()], before);
+        assert!(values[before.len()..].iter().all(|&x| x == 0.0));
+        let mut gradients = after.clone().powi_scalar(2).sum().backward();
+        assert!(after.grad_remove(&mut gradients).is_some());
+        assert!(widened(wide, 6).is_err());
+    }
 }

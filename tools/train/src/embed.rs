@@ -41,11 +41,14 @@ pub struct Args {
     /// A file with a name a line for the backbone's classes, in their order.
     #[arg(long)]
     names: PathBuf,
+    /// Folder of this part, where it is not `embed` in the folder of the training.
+    #[arg(long)]
+    out: Option<PathBuf>,
     /// Passes over the pictures.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 12)]
     epochs: usize,
     /// Captioned pictures a step.
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, default_value_t = 256)]
     batch: usize,
     /// Captions of each picture a step.
     #[arg(long, default_value_t = 2)]
@@ -73,6 +76,10 @@ const TEACHER_TEXTS: usize = 64;
 const PUSHED: usize = 64;
 /// Every other picture is trained mirrored where the cache has it.
 const MIRROR: f64 = 0.5;
+/// Fewest different cells that a picture keeps.
+const LEAST_CELLS: usize = 20;
+/// Share of a picture's channels that are left out, in all its cells.
+const CHANNEL_DROPOUT: f64 = 0.2;
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
@@ -83,7 +90,7 @@ pub fn run(args: &Args) -> Result<()> {
     let json = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let tokenizer = Tokenizer::from_json(&json)?;
     let data = EmbedData::open(&args.data, &args.work, &args.teacher, &args.names)?;
-    let checkpoint = Checkpoint::new(args.work.join("embed"))?;
+    let checkpoint = Checkpoint::new(args.out.clone().unwrap_or_else(|| args.work.join("embed")))?;
 
     let image = ImageHeadConfig::default();
     let text = TextTowerConfig { vocabulary: tokenizer.vocabulary(), joint: image.joint, dropout: 0.1, ..TextTowerConfig::default() };
@@ -124,7 +131,8 @@ pub fn run(args: &Args) -> Result<()> {
             }
             let head = data.cache.map(Map::Head, &rows, &device)?;
             let logits: Tensor<2> = data.cache.map(Map::Logits, &rows, &device)?.squeeze_dim(1);
-            let images = normalise(joint.image.forward(head.clone(), logits.clone()));
+            let (head, logits) = varied(head, logits, &data, &mut rng);
+            let images = normalise(joint.image.forward(fewer_channels(head.clone(), &mut rng), logits.clone()));
 
             let mut chosen = Vec::new();
             for picture in batch {
@@ -278,6 +286,33 @@ fn rank(images: Tensor<2>, names: &Tensor<2>, scale: Tensor<1>, logits: Tensor<2
     let wanted = softmax(logits.clone(), 1);
     let entropy = (wanted.clone() * log_softmax(logits, 1)).sum_dim(1).mean();
     entropy - (wanted * log_softmax(scores, 1)).sum_dim(1).mean()
+}
+
+/// Other views of the pictures: of each a random part of the cells, as often as there are cells, and what the backbone's classifier says of them.
+///
+/// Six thousand pictures are soon known by heart; parts of them are not.
+fn varied(head: Tensor<3>, logits: Tensor<2>, data: &EmbedData, rng: &mut SmallRng) -> (Tensor<3>, Tensor<2>) {
+    let ([batch, cells, width], device) = (head.dims(), head.device());
+    let all: Vec<usize> = (0..cells).collect();
+    let mut places = Vec::with_capacity(batch * cells);
+    for picture in 0..batch {
+        let count = rng.random_range(LEAST_CELLS.min(cells)..=cells);
+        let kept: Vec<usize> = all.choose_multiple(rng, count).copied().collect();
+        places.extend((0..cells).map(|i| (picture * cells + kept[if i < count { i } else { rng.random_range(0..count) }]) as i32));
+    }
+    let places = Tensor::<1, Int>::from_ints(places.as_slice(), &device);
+    let parts = head.clone().reshape([batch * cells, width]).select(0, places).reshape([batch, cells, width]);
+    let moved = (parts.clone().mean_dim(1) - head.mean_dim(1)).reshape([batch, width]);
+    (parts, logits + moved.matmul(data.classifier(&device)))
+}
+
+/// Leaves out channels of each picture, and makes the others stronger for it.
+fn fewer_channels(head: Tensor<3>, rng: &mut SmallRng) -> Tensor<3> {
+    let [batch, _, width] = head.dims();
+    let kept = 1.0 / (1.0 - CHANNEL_DROPOUT) as f32;
+    let mask: Vec<f32> = (0..batch * width).map(|_| if rng.random_bool(CHANNEL_DROPOUT) { 0.0 } else { kept }).collect();
+    let mask = Tensor::<3>::from_data(TensorData::new(mask, [batch, 1, width]), &head.device());
+    head * mask
 }
 
 /// Features pushed along the classifier's rows until a random class wins by up to 5.

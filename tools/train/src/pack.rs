@@ -40,6 +40,9 @@ pub struct Args {
     /// Where the bundle goes.
     #[arg(long)]
     out: PathBuf,
+    /// Beginnings of the names of matrices that are stored as int4; the others are int8.
+    #[arg(long, default_values = ["backbone.classifier.", "caption."])]
+    int4: Vec<String>,
     /// Keep all weights as f32: to see what quantization costs.
     #[arg(long)]
     float: bool,
@@ -109,7 +112,7 @@ fn bundle(args: &Args) -> Result<BundleWriter> {
     writer.text("labels.txt", text(&args.names)?.trim_end())?;
     writer.text("model_card.md", text(&args.card)?)?;
 
-    let recipe = |name: &str, shape: &[usize]| if args.float { Recipe::F32 } else { recipe(name, shape) };
+    let recipe = |name: &str, shape: &[usize]| if args.float { Recipe::F32 } else { recipe(name, shape, &args.int4) };
     let part = |name: &str| args.work.join(name).join("weights.bpk");
     weights::store(&load(Backbone::init(&device), &part("backbone"))?, "backbone", &mut writer, &recipe)?;
     weights::store(&load(JointSpace::init(&config.text, &config.image, &device), &part("embed"))?, "joint", &mut writer, &recipe)?;
@@ -138,15 +141,14 @@ fn calibration(path: &Path) -> Result<Calibration> {
     serde_json::from_str(&text(path)?).with_context(|| format!("{} is no calibration", path.display()))
 }
 
-/// What is small or sensitive stays float; the large tables where the loss was measured to be small are int4; the rest is int8.
-fn recipe(name: &str, shape: &[usize]) -> Recipe {
-    let linear = shape.len() == 2 && name.ends_with(".weight") && name != "joint.text.tokens.weight";
-    let int4 = name == "backbone.classifier.weight" || name.starts_with("caption.layers.") || name.starts_with("caption.encoder.");
+/// What is small or sensitive stays float; what is named in `int4` is int4, the rest int8. Layers' weights are stored with a row for each output.
+fn recipe(name: &str, shape: &[usize], int4: &[String]) -> Recipe {
+    let transposed = shape.len() == 2 && name.ends_with(".weight") && name != "joint.text.tokens.weight";
     match shape.len() {
-        2 if linear && int4 => Recipe::Int4 { transposed: true },
-        2 if linear => Recipe::Int8 { transposed: true },
-        2 if shape[0] * shape[1] < 1 << 16 => Recipe::F16,
-        2 | 4 => Recipe::Int8 { transposed: false },
+        2 if !transposed && shape[0] * shape[1] < 1 << 16 => Recipe::F16,
+        2 if int4.iter().any(|part| name.starts_with(part.as_str())) => Recipe::Int4 { transposed },
+        2 => Recipe::Int8 { transposed },
+        4 => Recipe::Int8 { transposed: false },
         _ => Recipe::F32,
     }
 }

@@ -112,7 +112,7 @@ mod tests {
 
         let mut ours = surrogate.backward();
         let mut theirs = plain(&module, memory, &sentences, specials, 0.1).backward();
-        let mut same = |name: &str, ours: Option<Vec<f32>>, theirs: Option<Vec<f32>>| {
+        let same = |name: &str, ours: Option<Vec<f32>>, theirs: Option<Vec<f32>>| {
             let (ours, theirs) = (ours.unwrap(), theirs.unwrap());
             assert!(theirs.iter().any(|x| x.abs() > 1e-4), "{name} has no gradient to speak of");
             ours.iter().zip(&theirs).for_each(|(a, b)| assert!((a - b).abs() < 1e-5, "{name}: {a} {b}"));
