@@ -149,7 +149,8 @@ fn frame(view: &TensorView<'_>) -> Result<Frame, GoldenError> {
 
 /// Largest difference over the largest magnitude expected. What is no number is infinitely far away.
 fn relative_difference(found: &[f32], expected: &[f32]) -> f32 {
-    let largest = |values: &mut dyn Iterator<Item = f32>| values.fold(0.0f32, |a, b| if b.is_nan() { f32::INFINITY } else { a.max(b.abs()) });
+    let largest =
+        |values: &mut dyn Iterator<Item = f32>| values.fold(0.0f32, |a, b| if b.is_nan() { f32::INFINITY } else { a.max(b.abs()) });
     let difference = largest(&mut found.iter().zip(expected).map(|(a, b)| a - b));
     if difference == 0.0 { 0.0 } else { difference / largest(&mut expected.iter().copied()).max(f32::MIN_POSITIVE) }
 }

@@ -6,6 +6,9 @@ writes
     tests/goldens/squash/WIDTHxHEIGHT-SIDE.png    a picture made by a formula, which the Rust test follows, resized to SIDE x SIDE
     tests/goldens/pictures/NAME                   one small picture of each kind of file
     tests/goldens/pictures/NAME.rgb.png           what Pillow reads from it: first frame, upright, converted to RGB
+
+Pillow up to 12 resizes columns first, then rows. Pillow 13 begins with the rows where it expects that to be faster; a grey level may then differ
+by one, and the goldens are not the same.
 """
 
 from pathlib import Path
@@ -77,6 +80,9 @@ def kinds() -> None:
     for path in sorted(folder.iterdir()):
         if not path.name.endswith(".rgb.png"):
             with Image.open(path) as read:
+                if read.mode == "I;16":
+                    # Of 16-bit grey Pillow keeps what is below 256, which nobody wants. As of its 16-bit RGB, the high byte is kept here.
+                    read = Image.fromarray((np.asarray(read) >> 8).astype(np.uint8))
                 ImageOps.exif_transpose(read).convert("RGB").save(folder / f"{path.name}.rgb.png", optimize=True)
 
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::backbone::HEAD;
 use crate::blocks::{DecoderLayer, DecoderState, EncoderLayer, KeyValue, causal_mask};
-use crate::text::{BeamOptions, Hypothesis, Specials, StepDecoder, search};
+use crate::text::{BeamOptions, Hypothesis, Specials, StepDecoder, candidates};
 
 /// Cells of the stride-32 maps, and so picture tokens.
 const CELLS: usize = 49;
@@ -194,12 +194,17 @@ impl Captioner {
         x.matmul(self.tokens.val().transpose()) + self.bias.val().unsqueeze::<2>()
     }
 
-    /// One sentence for every row of `memory_tokens [batch, tokens, width]`.
-    pub fn caption(&self, memory_tokens: Tensor<3>, specials: Specials, options: &BeamOptions) -> Result<Vec<Hypothesis>, ModelError> {
+    /// Sentences for every row of `memory_tokens [batch, tokens, width]`, best first; see [`candidates`].
+    pub fn captions(
+        &self,
+        memory_tokens: Tensor<3>,
+        specials: Specials,
+        options: &BeamOptions,
+    ) -> Result<Vec<Vec<Hypothesis>>, ModelError> {
         let [pictures, ..] = memory_tokens.dims();
         let [max_tokens, _] = self.positions.dims();
         let options = BeamOptions { max_tokens: options.max_tokens.min(max_tokens - 1), ..*options };
-        search(self, self.start(memory_tokens), pictures, specials, &options)
+        candidates(self, self.start(memory_tokens), pictures, specials, &options)
     }
 
     /// The decoder's state before the first token.

@@ -89,7 +89,9 @@ fn log_probabilities_are_those_of_a_teacher_forced_pass() {
     let captioner = captioner(&device);
     let memory = picture(&captioner, 3, &device);
     let options = BeamOptions { width: 3, max_tokens: 10, length_penalty: 0.7 };
-    for (i, found) in captioner.caption(memory.clone(), SPECIALS, &options).unwrap().into_iter().enumerate() {
+    let found = captioner.captions(memory.clone(), SPECIALS, &options).unwrap();
+    assert_eq!(found.len(), 3);
+    for (i, found) in found.into_iter().enumerate().flat_map(|(i, found)| found.into_iter().map(move |found| (i, found))) {
         let rows = teacher_forced(&captioner, memory.clone().slice([i..i + 1]), &found.tokens);
         let mut sum: f32 = found.tokens.iter().zip(&rows).map(|(&token, row)| row[token as usize]).sum();
         if found.tokens.len() < 10 {

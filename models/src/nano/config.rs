@@ -34,13 +34,16 @@ pub struct CaptionSearch {
     pub max_tokens: usize,
     /// Scores are divided by the length to this power.
     pub length_penalty: f32,
-    /// Whether a caption from the joint vector alone is tried too, and the one nearer the picture kept.
-    pub consult_vector: bool,
+    /// Sentences are found from the whole memory and from the joint vector alone. Kept is the one with the largest sum of its search score and
+    /// this times its cosine to the picture in the joint space.
+    pub similarity_weight: f32,
+    /// Added for sentences from the joint vector alone.
+    pub vector_bonus: f32,
 }
 
 impl Default for CaptionSearch {
     fn default() -> Self {
-        Self { beams: 3, max_tokens: 24, length_penalty: 0.7, consult_vector: false }
+        Self { beams: 3, max_tokens: 24, length_penalty: 0.7, similarity_weight: 4.0, vector_bonus: -0.3 }
     }
 }
 

@@ -104,6 +104,12 @@ impl Nano {
         Ok(Tensor::cat(vectors, 0))
     }
 
+    /// How near captions are to a picture's joint vector `[1, joint]`: cosines. A caption without words is nowhere.
+    fn similarities(&self, captions: &[Caption], joint: Tensor<2>) -> Result<Vec<f32>, ModelError> {
+        let texts: Vec<&str> = captions.iter().map(|caption| if caption.text.is_empty() { "." } else { caption.text.as_str() }).collect();
+        Ok(self.text_vectors(&texts, false)?.matmul(joint.transpose()).into_data().iter::<f32>().collect())
+    }
+
     fn options(&self, options: &CaptionOptions) -> Result<BeamOptions, ModelError> {
         let width = options.beams.unwrap_or(self.search.beams);
         if !(1..=MAX_BEAMS).contains(&width) {
@@ -209,24 +215,19 @@ impl CaptionerTrait for Nano {
         let specials = Specials { pad: self.tokenizer.pad, start: self.tokenizer.start, end: self.tokenizer.end };
         let vector = self.captioner.vector_tokens(joint.clone());
         let picture = self.captioner.picture_tokens(seen.maps.head.clone(), seen.maps.stride16.clone());
-        let mut memories = vec![Tensor::cat(vec![picture, vector.clone()], 1)];
-        if self.search.consult_vector {
-            memories.push(vector);
-        }
-        let mut captions = Vec::new();
-        for memory in memories {
-            for found in self.captioner.caption(memory, specials, &options)? {
+        let memories = [(Tensor::cat(vec![picture, vector.clone()], 1), 0.0), (vector, self.search.vector_bonus)];
+        let (mut captions, mut scores) = (Vec::new(), Vec::new());
+        for (memory, bonus) in memories {
+            for found in self.captioner.captions(memory, specials, &options)?.into_iter().flatten() {
+                scores.push(found.score(options.length_penalty) + bonus);
                 captions.push(Caption { text: self.tokenizer.decode(&found.tokens)?, tokens: found.tokens, logprob: found.logprob });
             }
         }
-        let nearest = if captions.len() > 1 {
-            let texts: Vec<&str> = captions.iter().map(|caption| caption.text.as_str()).collect();
-            let scores = self.text_vectors(&texts, false)?.matmul(joint.transpose());
-            let scores: Vec<f32> = scores.into_data().iter::<f32>().collect();
-            (0..captions.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b]).then(b.cmp(&a))).unwrap_or(0)
-        } else {
-            0
-        };
-        captions.into_iter().nth(nearest).ok_or(ModelError::Compute { stage: "caption", reason: "the search found no sentence".into() })
+        let similarities = self.similarities(&captions, joint)?;
+        scores.iter_mut().zip(similarities).for_each(|(score, similarity)| *score += self.search.similarity_weight * similarity);
+        // The first of equals.
+        let best = (0..captions.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b]).then(b.cmp(&a)));
+        let caption = best.and_then(|best| captions.into_iter().nth(best));
+        caption.ok_or(ModelError::Compute { stage: "caption", reason: "the search found no sentence".into() })
     }
 }

@@ -51,6 +51,13 @@ pub struct Hypothesis {
     pub logprob: f32,
 }
 
+impl Hypothesis {
+    /// What sentences are compared by: `logprob / tokens^length_penalty`, the end token counted.
+    pub fn score(&self, length_penalty: f32) -> f32 {
+        self.logprob / ((self.tokens.len() + 1) as f32).powf(length_penalty)
+    }
+}
+
 /// A sentence that goes on.
 #[derive(Debug, Clone)]
 struct Beam {
@@ -68,16 +75,17 @@ struct Picture {
     done: bool,
 }
 
-/// The best sentence for each of `pictures` pictures. `state` is the decoder's before its first step.
+/// The best sentences for each of `pictures` pictures, best first: at least one, at most as many as there are beams. `state` is the decoder's
+/// before its first step.
 ///
 /// Two sentences of the same score keep the order of their beams and token ids: the result does not depend on chance.
-pub fn search<D: StepDecoder>(
+pub fn candidates<D: StepDecoder>(
     decoder: &D,
     mut state: D::State,
     pictures: usize,
     specials: Specials,
     options: &BeamOptions,
-) -> Result<Vec<Hypothesis>, ModelError> {
+) -> Result<Vec<Vec<Hypothesis>>, ModelError> {
     let width = options.width.max(1);
     let first = |row| Picture { live: vec![Beam { row, tokens: Vec::new(), logprob: 0.0 }], finished: Vec::new(), done: false };
     let mut found: Vec<Picture> = (0..pictures).map(first).collect();
@@ -132,9 +140,10 @@ impl Picture {
                 let tokens = parent.tokens.iter().copied().chain([token]).collect();
                 live.push(Beam { row: parent.row, tokens, logprob });
             } else if rank < width {
-                let score = logprob / ((parent.tokens.len() + 1) as f32).powf(options.length_penalty);
+                let hypothesis = Hypothesis { tokens: parent.tokens.clone(), logprob };
+                let score = hypothesis.score(options.length_penalty);
                 let at = self.finished.partition_point(|(other, _)| *other >= score);
-                self.finished.insert(at, (score, Hypothesis { tokens: parent.tokens.clone(), logprob }));
+                self.finished.insert(at, (score, hypothesis));
                 self.finished.truncate(width);
             }
             if live.len() == width {
@@ -152,11 +161,13 @@ impl Picture {
         self.finished.first().is_some_and(|(score, _)| *score >= bound)
     }
 
-    /// The best finished sentence, or the best unfinished one where none ended in time.
-    fn best(self) -> Hypothesis {
-        let finished = self.finished.into_iter().next().map(|(_, hypothesis)| hypothesis);
+    /// The finished sentences, best first, or the best unfinished one where none ended in time.
+    fn best(self) -> Vec<Hypothesis> {
         let live = self.live.into_iter().next().map(|beam| Hypothesis { tokens: beam.tokens, logprob: beam.logprob });
-        finished.or(live).unwrap_or(Hypothesis { tokens: Vec::new(), logprob: f32::NEG_INFINITY })
+        if self.finished.is_empty() {
+            return vec![live.unwrap_or(Hypothesis { tokens: Vec::new(), logprob: f32::NEG_INFINITY })];
+        }
+        self.finished.into_iter().map(|(_, hypothesis)| hypothesis).collect()
     }
 }
 

@@ -49,7 +49,7 @@ fn options(width: usize, length_penalty: f32) -> BeamOptions {
 
 fn run(toy: &Toy, pictures: &[u32], options: &BeamOptions) -> Vec<Hypothesis> {
     let state = pictures.iter().map(|&picture| vec![picture]).collect();
-    search(toy, state, pictures.len(), SPECIALS, options).unwrap()
+    candidates(toy, state, pictures.len(), SPECIALS, options).unwrap().into_iter().map(|mut found| found.swap_remove(0)).collect()
 }
 
 #[test]
@@ -118,5 +118,19 @@ fn nothing_is_empty_and_nothing_is_endless() {
             assert!((1..=8).contains(&found.tokens.len()), "{found:?}");
             assert!(found.tokens.iter().all(|&token| token == 3));
         }
+    }
+}
+
+#[test]
+fn further_candidates_are_worse_and_different() {
+    let toy = Toy { vocabulary: 7 };
+    let pictures: Vec<Vec<u32>> = (3..40).map(|picture| vec![picture]).collect();
+    let found = candidates(&toy, pictures.clone(), pictures.len(), SPECIALS, &options(4, 0.7)).unwrap();
+    assert_eq!(found.len(), pictures.len());
+    assert!(found.iter().all(|found| (1..=4).contains(&found.len())));
+    assert!(found.iter().any(|found| found.len() > 1), "no picture has a second sentence");
+    for pair in found.iter().flat_map(|found| found.windows(2)) {
+        assert!(pair[0].score(0.7) >= pair[1].score(0.7), "{pair:?}");
+        assert_ne!(pair[0].tokens, pair[1].tokens);
     }
 }

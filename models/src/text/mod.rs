@@ -4,6 +4,6 @@ pub mod beam;
 pub mod tokenizer;
 pub mod tower;
 
-pub use beam::{BeamOptions, Hypothesis, Specials, StepDecoder, search};
+pub use beam::{BeamOptions, Hypothesis, Specials, StepDecoder, candidates};
 pub use tokenizer::Tokenizer;
 pub use tower::{TextTower, TextTowerConfig};

@@ -10,7 +10,8 @@ const HALF: i32 = 1 << (WEIGHT_BITS - 1);
 
 /// Resizes pictures to `side` x `side` without keeping the aspect ratio, and normalises them.
 ///
-/// Equal to Pillow's `Image.resize((side, side), BILINEAR)`: columns first, rounded to 8 bits, then rows; see [`Taps`] for the weights.
+/// Equal to `Image.resize((side, side), BILINEAR)` of Pillow up to version 12: columns first, rounded to 8 bits, then rows; see [`Taps`] for the weights.
+/// (Pillow 13 begins with the rows where it expects that to be faster: up to one grey level of difference.)
 /// Weights and buffers are kept from picture to picture, so that a stream of frames of one size computes no weights and allocates nothing.
 #[derive(Debug, Clone)]
 pub struct Squash {

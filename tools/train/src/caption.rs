@@ -103,8 +103,8 @@ const LABEL_SMOOTHING: f32 = 0.1;
 const WEIGHT_DECAY: f32 = 0.05;
 const WARMUP: usize = 150;
 /// How often a picture batch goes without its vectors, and without its feature maps.
-const NO_VECTORS: f64 = 0.3;
-const NO_MAPS: f64 = 0.15;
+const NO_VECTORS: f64 = 0.1;
+const NO_MAPS: f64 = 0.25;
 /// Dev pictures that are captioned after every epoch.
 const DEV_PICTURES: usize = 200;
 
@@ -250,7 +250,8 @@ mod tests {
     #[test]
     fn a_widened_captioner_says_the_same_and_still_learns() {
         let device = Device::flex().autodiff();
-        let config = CaptionerConfig { width: 8, hidden: 8, layers: 1, heads: 2, vocabulary: 9, joint: 6, support: 3, ..Default::default() };
+        let config =
+            CaptionerConfig { width: 8, hidden: 8, layers: 1, heads: 2, vocabulary: 9, joint: 6, support: 3, ..Default::default() };
         let narrow = Captioner::init(&config, &device);
         let before: Vec<f32> = narrow.vector.weight.val().into_data().iter::<f32>().collect();
         let wide = widened(narrow, 10).unwrap();

@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(long)]
     out: PathBuf,
     /// Beginnings of the names of matrices that are stored as int4; the others are int8.
-    #[arg(long, default_values = ["backbone.classifier.", "caption."])]
+    #[arg(long, default_values = ["backbone.classifier.", "joint.text.layers.", "caption."])]
     int4: Vec<String>,
     /// Keep all weights as f32: to see what quantization costs.
     #[arg(long)]
@@ -49,9 +49,12 @@ pub struct Args {
     /// Scores of captions are divided by the length to this power.
     #[arg(long, default_value_t = CaptionSearch::default().length_penalty)]
     length_penalty: f32,
-    /// Try a caption from the joint vector alone, too, and keep the one nearer the picture.
-    #[arg(long)]
-    consult_vector: bool,
+    /// What a caption's cosine to the picture counts beside its score.
+    #[arg(long, default_value_t = CaptionSearch::default().similarity_weight)]
+    similarity_weight: f32,
+    /// What is added for captions from the joint vector alone.
+    #[arg(long, default_value_t = CaptionSearch::default().vector_bonus, allow_negative_numbers = true)]
+    vector_bonus: f32,
 }
 
 /// Side of the small copies that golden vectors are made of.
@@ -94,7 +97,12 @@ fn bundle(args: &Args) -> Result<BundleWriter> {
         caption: CaptionerConfig { vocabulary, joint: image.joint, ..Default::default() },
         ground: GroundConfig::default(),
         calibration: calibration(&args.work.join("ground/calibration.json"))?,
-        search: CaptionSearch { length_penalty: args.length_penalty, consult_vector: args.consult_vector, ..Default::default() },
+        search: CaptionSearch {
+            length_penalty: args.length_penalty,
+            similarity_weight: args.similarity_weight,
+            vector_bonus: args.vector_bonus,
+            ..Default::default()
+        },
         image,
     };
     let mut manifest = Manifest::new("nano", FAMILY);
@@ -168,6 +176,7 @@ fn sources() -> Vec<Source> {
             "Hodosh et al. 2013, Plummer et al. 2015",
             "research and education, non-commercial",
         ),
+        source("Flickr30k: captions as text alone", "Young et al. 2014", "research and education, non-commercial"),
         source(
             "COCO: captions, 255 pictures and boxes",
             "Lin et al. 2014",

@@ -49,6 +49,21 @@ pub struct Judge<'a> {
     tokenizer: &'a Tokenizer,
 }
 
+/// A sentence that may be a picture's caption.
+#[derive(Debug, Clone)]
+struct Candidate {
+    text: String,
+    input: Input,
+    /// What the search found it by.
+    score: f32,
+    /// Cosine to the picture in the joint space.
+    similarity: f32,
+}
+
+/// What is tried for [`CaptionSearch`](ocelli_models::nano::config::CaptionSearch).
+const WEIGHTS: [f32; 6] = [0.0, 1.0, 2.0, 4.0, 8.0, 16.0];
+const BONUSES: [f32; 5] = [-0.6, -0.3, 0.0, 0.3, 0.6];
+
 /// Pictures that are captioned at a time.
 const CHUNK: usize = 25;
 
@@ -84,11 +99,11 @@ impl<'a> Judge<'a> {
     ) -> Result<Scores> {
         let records = &self.flickr8k[..count.min(self.flickr8k.len())];
         let input = if pictures.is_some() { input } else { Input::Maps };
-        let texts = self.texts(&captions(module, cache, pictures, records, input, specials, options)?)?;
-        Ok(scores(records, &texts))
+        let found = captions(module, cache, pictures, records, input, specials, options)?;
+        Ok(scores(records, &self.texts(found.iter().map(|found| &found[0]))?))
     }
 
-    /// Beam search on all pictures, by every input there is, and the choice between two by the text tower; one line a data set and input into
+    /// Beam search on all pictures, by every input there is, and choices among what `Both` and `Vector` find; one line a data set and way into
     /// `dev.jsonl`, the captions into `captions-SET.jsonl`.
     pub fn report(
         &self,
@@ -109,63 +124,74 @@ impl<'a> Judge<'a> {
                 Ok(writeln!(lines, "{value}")?)
             };
             let inputs = if pictures.is_some() { &[Input::Maps, Input::Vector, Input::Both][..] } else { &[Input::Maps][..] };
-            let mut found = Vec::new();
+            let (mut first, mut candidates) = (Vec::new(), vec![Vec::new(); records.len()]);
             for &input in inputs {
                 let options = BeamOptions::default();
-                let hypotheses = captions(module, cache, pictures, records, input, specials, &options)?;
-                let captions = self.texts(&hypotheses)?;
+                let found = captions(module, cache, pictures, records, input, specials, &options)?;
+                let captions = self.texts(found.iter().map(|found| &found[0]))?;
                 write(json!({"set": set, "input": format!("{input:?}"), "pictures": records.len(), "beams": options.width,
                     "length_penalty": options.length_penalty, "scores": scores(records, &captions)}))?;
-                found.push(captions);
+                first.push(captions);
+                if input != Input::Maps {
+                    for (all, found) in candidates.iter_mut().zip(&found) {
+                        let text = self.texts(found)?.into_iter();
+                        let score = |found: &Hypothesis| found.score(options.length_penalty);
+                        all.extend(text.zip(found).map(|(text, found)| Candidate { text, input, score: score(found), similarity: 0.0 }));
+                    }
+                }
             }
             let mut file = BufWriter::new(File::create(checkpoint.file(&format!("captions-{set}.jsonl")))?);
             for (i, (_, record)) in records.iter().enumerate() {
-                let captions: Vec<&String> = found.iter().map(|captions| &captions[i]).collect();
+                let captions: Vec<&String> = first.iter().map(|captions| &captions[i]).collect();
                 writeln!(file, "{}", json!({"file": record.file, "captions": captions, "reference": record.captions.first()}))?;
             }
             let Some(pictures) = pictures else { continue };
-            for (name, choice) in [("Maps or Vector", vec![0, 1]), ("Both or Vector", vec![2, 1]), ("any", vec![0, 1, 2])] {
-                let candidates: Vec<&Vec<String>> = choice.iter().map(|&i| &found[i]).collect();
-                if let Some(captions) = self.choose(records, &candidates, pictures, texts)? {
-                    write(json!({"set": set, "input": name, "pictures": records.len(), "scores": scores(records, &captions)}))?;
+            self.compare(records, &mut candidates, pictures, texts)?;
+            for weight in WEIGHTS {
+                for bonus in BONUSES {
+                    let chosen: Vec<String> = candidates.iter().map(|all| choose(all, weight, bonus)).collect();
+                    write(json!({"set": set, "similarity_weight": weight, "vector_bonus": bonus, "scores": scores(records, &chosen)}))?;
                 }
             }
         }
         Ok(lines.flush()?)
     }
 
-    /// The candidate whose text vector is nearest the picture's; `None` where there is no tower.
-    fn choose(
+    /// Sets the candidates' similarities to their pictures; they stay 0 where there is no tower.
+    fn compare(
         &self,
         records: &[(usize, Captioned)],
-        candidates: &[&Vec<String>],
+        candidates: &mut [Vec<Candidate>],
         pictures: &PictureVectors,
         texts: &TextVectors,
-    ) -> Result<Option<Vec<String>>> {
-        let mut best: Vec<(f32, String)> = vec![(f32::NEG_INFINITY, String::new()); records.len()];
-        for captions in candidates {
-            let strings: Vec<&str> = captions.iter().map(String::as_str).collect();
+    ) -> Result<()> {
+        for ((row, _), all) in records.iter().zip(candidates) {
+            let strings: Vec<&str> = all.iter().map(|candidate| candidate.text.as_str()).collect();
+            let picture = pictures.row(*row);
+            let norm = picture.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-6);
             let vectors = texts.embed(&strings, self.tokenizer)?;
-            if vectors.is_empty() {
-                return Ok(None);
-            }
-            for (((row, _), vector), (caption, best)) in records.iter().zip(vectors.chunks(texts.dim())).zip(captions.iter().zip(&mut best))
-            {
-                let similarity: f32 = pictures.row(*row).iter().zip(vector).map(|(a, b)| a * b).sum();
-                if similarity > best.0 {
-                    *best = (similarity, caption.clone());
-                }
+            for (candidate, vector) in all.iter_mut().zip(vectors.chunks(texts.dim())) {
+                candidate.similarity = picture.iter().zip(vector).map(|(a, b)| a * b).sum::<f32>() / norm;
             }
         }
-        Ok(Some(best.into_iter().map(|(_, caption)| caption).collect()))
+        Ok(())
     }
 
-    fn texts(&self, hypotheses: &[Hypothesis]) -> Result<Vec<String>> {
-        hypotheses.iter().map(|hypothesis| Ok(self.tokenizer.decode(&hypothesis.tokens)?)).collect()
+    fn texts<'h>(&self, hypotheses: impl IntoIterator<Item = &'h Hypothesis>) -> Result<Vec<String>> {
+        hypotheses.into_iter().map(|hypothesis| Ok(self.tokenizer.decode(&hypothesis.tokens)?)).collect()
     }
 }
 
-/// One caption a picture.
+/// The candidate with the largest sum of its score, its weighed similarity, and the bonus of those from the vector alone; as at run time.
+fn choose(all: &[Candidate], weight: f32, bonus: f32) -> String {
+    let value = |candidate: &Candidate| {
+        candidate.score + weight * candidate.similarity + if candidate.input == Input::Vector { bonus } else { 0.0 }
+    };
+    let best = all.iter().max_by(|a, b| value(a).total_cmp(&value(b)));
+    best.map(|candidate| candidate.text.clone()).unwrap_or_default()
+}
+
+/// Captions of each picture, best first.
 fn captions(
     module: &Captioner,
     cache: &FeatureCache,
@@ -174,7 +200,7 @@ fn captions(
     input: Input,
     specials: Specials,
     options: &BeamOptions,
-) -> Result<Vec<Hypothesis>> {
+) -> Result<Vec<Vec<Hypothesis>>> {
     let device = Device::flex();
     let mut found = Vec::with_capacity(records.len());
     for chunk in records.chunks(CHUNK) {
@@ -186,7 +212,7 @@ fn captions(
         if let Some(pictures) = pictures.filter(|_| input != Input::Maps) {
             tokens.push(module.vector_tokens(pictures.rows(&rows, &device)));
         }
-        found.extend(module.caption(Tensor::cat(tokens, 1), specials, options)?);
+        found.extend(module.captions(Tensor::cat(tokens, 1), specials, options)?);
     }
     Ok(found)
 }

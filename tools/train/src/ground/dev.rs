@@ -163,8 +163,8 @@ mod tests {
         let calibration = calibrate(&answers);
         let expected: f64 = answers.iter().map(|a| f64::from(calibration.score(a.logit))).sum();
         assert!((expected - right_of_all).abs() < 1.0, "{expected} {right_of_all}");
-        // Half of the answers are absent, so at σ = .5 of all, all present ones would have to be right: never.
-        assert!(calibration.score(5.0) < 0.5 && calibration.score(5.0) > 0.4, "{calibration:?}");
+        // Half of the answers are absent, so that at most half of all are right. A logistic curve cannot level off there, but it ends near.
+        assert!((0.4..0.6).contains(&calibration.score(5.0)), "{calibration:?}");
         assert!(calibration.score(-5.0) < 0.02);
     }
 
