@@ -74,7 +74,7 @@ fn beams_that_change_places_keep_their_past() {
     captioner.step(&[4, 5, 6, 7], &mut state).unwrap();
     captioner.reorder(&mut state, &[1, 0, 3, 3]);
     let rows = captioner.step(&[8, 9, 10, 11], &mut state).unwrap();
-    let of = |picture: usize| memory.clone().slice([picture..picture + 1]);
+    let of = |picture: usize| memory.clone().narrow(0, picture, 1);
     for (row, (picture, sentence)) in [(0, [5, 8]), (0, [4, 9]), (1, [7, 10]), (1, [7, 11])].into_iter().enumerate() {
         let expected = teacher_forced(&captioner, of(picture), &sentence);
         for (a, b) in rows[row * 50..].iter().zip(&expected[2]) {
@@ -92,7 +92,7 @@ fn log_probabilities_are_those_of_a_teacher_forced_pass() {
     let found = captioner.captions(memory.clone(), SPECIALS, &options).unwrap();
     assert_eq!(found.len(), 3);
     for (i, found) in found.into_iter().enumerate().flat_map(|(i, found)| found.into_iter().map(move |found| (i, found))) {
-        let rows = teacher_forced(&captioner, memory.clone().slice([i..i + 1]), &found.tokens);
+        let rows = teacher_forced(&captioner, memory.clone().narrow(0, i, 1), &found.tokens);
         let mut sum: f32 = found.tokens.iter().zip(&rows).map(|(&token, row)| row[token as usize]).sum();
         if found.tokens.len() < 10 {
             sum += rows[found.tokens.len()][SPECIALS.end as usize];

@@ -1,4 +1,5 @@
 //! Against goldens that Pillow made (`tools/reference/pictures.py`), to the bit.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests, helpers included")]
 
 use std::path::Path;
 

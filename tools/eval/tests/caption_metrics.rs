@@ -1,4 +1,5 @@
 //! The metrics of captions against pycocoevalcap's values (`tools/reference/caption_metrics.py` writes them).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests, helpers included")]
 
 use ocelli_eval::captions::{Sample, bleu, cider_d, rouge_l, tokenize};
 use serde::Deserialize;

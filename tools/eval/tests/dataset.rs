@@ -1,4 +1,5 @@
 //! Folders in the data's format, as they are and as they should not be.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests, helpers included")]
 
 use std::fs;
 use std::io::Write;

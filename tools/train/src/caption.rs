@@ -65,7 +65,7 @@ pub struct Args {
     #[arg(long, conflicts_with = "joint")]
     pictures: Option<PathBuf>,
     /// Passes over the pictures.
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 9)]
     epochs: usize,
     /// Pictures a step, five captions each.
     #[arg(long, default_value_t = 32)]

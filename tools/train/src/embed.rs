@@ -45,7 +45,7 @@ pub struct Args {
     #[arg(long)]
     out: Option<PathBuf>,
     /// Passes over the pictures.
-    #[arg(long, default_value_t = 12)]
+    #[arg(long, default_value_t = 24)]
     epochs: usize,
     /// Captioned pictures a step.
     #[arg(long, default_value_t = 256)]
@@ -141,7 +141,7 @@ pub fn run(args: &Args) -> Result<()> {
             }
             ensure!(chosen.len() == batch.len() * args.captions, "a picture has fewer than {} captions", args.captions);
             let texts = normalise(captions.embed(&joint.text, Some(&chosen), &device));
-            let of_captioned = images.clone().slice([0..batch.len()]);
+            let of_captioned = images.clone().narrow(0, 0, batch.len());
             let contrast = contrast(of_captioned, texts, joint.caption_scale.val(), args.captions);
 
             if state.step.is_multiple_of(NAMES_STAY) || fixed.is_empty() {
@@ -160,7 +160,7 @@ pub fn run(args: &Args) -> Result<()> {
 
             let kind_vectors = fixed[rng.random_range(1..=2)].clone();
             let wanted: Vec<i32> = named.iter().map(|&(_, kind)| kind as i32).collect();
-            let of_named = images.slice([batch.len()..rows.len()]);
+            let of_named = images.narrow(0, batch.len(), rows.len() - batch.len());
             let scores = of_named.matmul(kind_vectors.transpose()) * joint.label_scale.val().exp().unsqueeze::<2>();
             let told = cross_entropy(scores, &wanted, &device);
 

@@ -58,7 +58,7 @@ pub struct Args {
     #[arg(long)]
     init: Option<PathBuf>,
     /// Passes over the pictures.
-    #[arg(long, default_value_t = 9)]
+    #[arg(long, default_value_t = 10)]
     epochs: usize,
     /// Pictures a step.
     #[arg(long, default_value_t = 32)]

@@ -74,11 +74,11 @@ mod tests {
         let (mut sum, mut words) = (Tensor::<1>::zeros([1], &device), 0);
         for (row, sentence) in sentences.iter().enumerate() {
             let ids: Vec<i32> = [specials.start].iter().chain(sentence).map(|&id| id as i32).collect();
-            let memory = module.memory(memory.clone().slice([row / 2..row / 2 + 1]));
+            let memory = module.memory(memory.clone().narrow(0, row / 2, 1));
             let ids = Tensor::<1, Int>::from_ints(ids.as_slice(), &device).reshape([1, ids.len()]);
             let logprobs = log_softmax(module.logits(module.decode(ids, &memory).squeeze_dim(0)), 1);
             for (i, &target) in sentence.iter().chain([&specials.end]).enumerate() {
-                let row = logprobs.clone().slice([i..i + 1]);
+                let row = logprobs.clone().narrow(0, i, 1);
                 let right = row.clone().slice([0..1, target as usize..target as usize + 1]).reshape([1]);
                 sum = sum - right * (1.0 - smoothing) - row.mean() * smoothing;
                 words += 1;
