@@ -12,7 +12,7 @@
 //! | [`mixer`] | the depthwise block |
 //! | [`presence`] | whether a phrase is there at all |
 //! | [`phrase`] | the form phrases are embedded in |
-//! | [`detect`] | cells to calibrated, non-overlapping boxes |
+//! | [`mod@detect`] | cells to calibrated, non-overlapping boxes |
 
 pub mod cells;
 pub mod detect;

@@ -4,7 +4,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`clock`] | the monotonic clock that ages are measured on, real or [faked](testing) |
+//! | [`clock`] | the monotonic clock that ages are measured on, real or faked (`testing`) |
 //! | [`picture`] | one encoded picture to an RGB frame, within limits: [`picture::decode`] |
 //! | [`source`] | a picture, a folder, a pattern as a stream: [`Pictures`] |
 //! | [`pool`] | a fixed number of frame buffers: [`Pool`] |
@@ -13,7 +13,7 @@
 //! | [`json`] | the lines of `--json`, the same for every command |
 //! | [`sink`] | [`JsonLines`], [`Tee`] |
 //! | [`annotate`] | pictures with boxes, labels and the caption drawn: [`Annotate`], on [`canvas`] |
-//! | [`testing`] | fakes of clock, source, model and sink (feature `testing`) |
+//! | `testing` | fakes of clock, source, model and sink (feature `testing`) |
 #![forbid(unsafe_code)]
 
 pub mod annotate;

@@ -2,7 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`squash`] | the whole picture resized to a square, whatever its aspect ratio, then normalised: [`Squash`], [`squash()`] |
+//! | [`mod@squash`] | the whole picture resized to a square, whatever its aspect ratio, then normalised: [`Squash`], [`squash()`] |
 //! | [`taps`] | which source pixels a resized pixel averages, and with which weights |
 //! | [`boxes`] | from the coordinates of the model's square to pixels of the source picture: [`BoxMap`] |
 //!
