@@ -9,7 +9,7 @@ use ocelli_ops::{DeviceChoice, select};
 use crate::root;
 
 /// What a device downloads and flashes.
-const MOST_BYTES: u64 = 12 << 20;
+const MOST_BYTES: u64 = 12_000_000;
 
 fn path() -> PathBuf {
     root().join("models/nano/nano.ocelli")

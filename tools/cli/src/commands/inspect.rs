@@ -92,7 +92,8 @@ fn report(bundle: &Bundle, verified: bool) -> Report<'_> {
         if !tensor.is_golden() {
             *recipes.entry(recipe.unwrap_or("as stored")).or_default() += 1;
             // int4 holds two weights a byte; scales are no parameters of their own, but few enough to count.
-            parameters += tensor.elements() * if recipe == Some("int4") { 2 } else { 1 };
+            let int4 = recipe.is_some_and(|recipe| recipe.starts_with("int4"));
+            parameters += tensor.elements() * if int4 { 2 } else { 1 };
         }
         let dtype = format!("{:?}", tensor.dtype).to_lowercase();
         tensors.push(Tensor { name: tensor.name, shape: tensor.shape, bytes: tensor.bytes.len(), recipe: recipe.unwrap_or("none"), dtype });
