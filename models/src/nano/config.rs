@@ -47,6 +47,13 @@ impl Default for CaptionSearch {
     }
 }
 
+impl CaptionSearch {
+    /// What a sentence is chosen by: its search score, how near the picture it is, and whether it is from the joint vector alone.
+    pub fn value(&self, score: f32, similarity: f32, from_vector: bool) -> f32 {
+        score + self.similarity_weight * similarity + if from_vector { self.vector_bonus } else { 0.0 }
+    }
+}
+
 /// Largest width, table or count that is believed: a config asks for memory before a tensor proves it.
 const LARGEST: usize = 1 << 16;
 

@@ -215,18 +215,19 @@ impl CaptionerTrait for Nano {
         let specials = Specials { pad: self.tokenizer.pad, start: self.tokenizer.start, end: self.tokenizer.end };
         let vector = self.captioner.vector_tokens(joint.clone());
         let picture = self.captioner.picture_tokens(seen.maps.head.clone(), seen.maps.stride16.clone());
-        let memories = [(Tensor::cat(vec![picture, vector.clone()], 1), 0.0), (vector, self.search.vector_bonus)];
+        let memories = [(Tensor::cat(vec![picture, vector.clone()], 1), false), (vector, true)];
         let (mut captions, mut scores) = (Vec::new(), Vec::new());
-        for (memory, bonus) in memories {
+        for (memory, from_vector) in memories {
             for found in self.captioner.captions(memory, specials, &options)?.into_iter().flatten() {
-                scores.push(found.score(options.length_penalty) + bonus);
+                scores.push((found.score(options.length_penalty), from_vector));
                 captions.push(Caption { text: self.tokenizer.decode(&found.tokens)?, tokens: found.tokens, logprob: found.logprob });
             }
         }
         let similarities = self.similarities(&captions, joint)?;
-        scores.iter_mut().zip(similarities).for_each(|(score, similarity)| *score += self.search.similarity_weight * similarity);
+        let value = |((score, from_vector), similarity)| self.search.value(score, similarity, from_vector);
+        let values: Vec<f32> = scores.into_iter().zip(similarities).map(value).collect();
         // The first of equals.
-        let best = (0..captions.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b]).then(b.cmp(&a)));
+        let best = (0..captions.len()).max_by(|&a, &b| values[a].total_cmp(&values[b]).then(b.cmp(&a)));
         let caption = best.and_then(|best| captions.into_iter().nth(best));
         caption.ok_or(ModelError::Compute { stage: "caption", reason: "the search found no sentence".into() })
     }

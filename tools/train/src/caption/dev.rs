@@ -9,6 +9,7 @@ use burn::tensor::{Device, Tensor};
 use ocelli_eval::captions::{Sample, bleu, cider_d};
 use ocelli_eval::dataset::{Captioned, Dataset};
 use ocelli_models::nano::caption::Captioner;
+use ocelli_models::nano::config::CaptionSearch;
 use ocelli_models::text::{BeamOptions, Hypothesis, Specials, Tokenizer};
 use serde::Serialize;
 use serde_json::json;
@@ -60,7 +61,7 @@ struct Candidate {
     similarity: f32,
 }
 
-/// What is tried for [`CaptionSearch`](ocelli_models::nano::config::CaptionSearch).
+/// What is tried for [`CaptionSearch`].
 const WEIGHTS: [f32; 6] = [0.0, 1.0, 2.0, 4.0, 8.0, 16.0];
 const BONUSES: [f32; 5] = [-0.6, -0.3, 0.0, 0.3, 0.6];
 
@@ -149,7 +150,8 @@ impl<'a> Judge<'a> {
             self.compare(records, &mut candidates, pictures, texts)?;
             for weight in WEIGHTS {
                 for bonus in BONUSES {
-                    let chosen: Vec<String> = candidates.iter().map(|all| choose(all, weight, bonus)).collect();
+                    let search = CaptionSearch { similarity_weight: weight, vector_bonus: bonus, ..Default::default() };
+                    let chosen: Vec<String> = candidates.iter().map(|all| choose(all, &search)).collect();
                     write(json!({"set": set, "similarity_weight": weight, "vector_bonus": bonus, "scores": scores(records, &chosen)}))?;
                 }
             }
@@ -182,11 +184,9 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// The candidate with the largest sum of its score, its weighed similarity, and the bonus of those from the vector alone; as at run time.
-fn choose(all: &[Candidate], weight: f32, bonus: f32) -> String {
-    let value = |candidate: &Candidate| {
-        candidate.score + weight * candidate.similarity + if candidate.input == Input::Vector { bonus } else { 0.0 }
-    };
+/// The candidate that would be chosen at run time.
+fn choose(all: &[Candidate], search: &CaptionSearch) -> String {
+    let value = |candidate: &Candidate| search.value(candidate.score, candidate.similarity, candidate.input == Input::Vector);
     let best = all.iter().max_by(|a, b| value(a).total_cmp(&value(b)));
     best.map(|candidate| candidate.text.clone()).unwrap_or_default()
 }

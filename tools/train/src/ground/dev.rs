@@ -163,6 +163,10 @@ mod tests {
         let calibration = calibrate(&answers);
         let expected: f64 = answers.iter().map(|a| f64::from(calibration.score(a.logit))).sum();
         assert!((expected - right_of_all).abs() < 1.0, "{expected} {right_of_all}");
+        // The other condition of the likeliest curve: what is left over does not go with the logits.
+        let left = |a: &Answer| f64::from(a.logit) * (f64::from(calibration.score(a.logit)) - f64::from(u8::from(a.right)));
+        let left: f64 = answers.iter().map(left).sum();
+        assert!(left.abs() < 1.0, "{left}");
         // Half of the answers are absent, so that at most half of all are right. A logistic curve cannot level off there, but it ends near.
         assert!((0.4..0.6).contains(&calibration.score(5.0)), "{calibration:?}");
         assert!(calibration.score(-5.0) < 0.02);
