@@ -10,6 +10,7 @@
 //! | `ground` | phrase grounding |
 //! | `caption` | the caption decoder |
 //! | `pack` | all of it, quantized, into one bundle |
+//! | `unpack` | a bundle back into parts, to train it further |
 //!
 //! `texts` and `data` read what is trained on; `schedule`, `ema`, `checkpoint` and `progress` serve every part.
 
@@ -29,6 +30,7 @@ mod schedule;
 mod text;
 mod texts;
 mod tokenizer;
+mod unpack;
 
 use anyhow::Result;
 use clap::Parser;
@@ -55,6 +57,8 @@ enum Command {
     Caption(caption::Args),
     /// Quantize all parts into one bundle
     Pack(pack::Args),
+    /// Take a bundle apart into the folder of a training
+    Unpack(unpack::Args),
 }
 
 fn main() -> Result<()> {
@@ -70,5 +74,6 @@ fn main() -> Result<()> {
         Command::Ground(args) => ground::run(&args),
         Command::Caption(args) => caption::run(&args),
         Command::Pack(args) => pack::run(&args),
+        Command::Unpack(args) => unpack::run(&args),
     })
 }
