@@ -1,9 +1,9 @@
 //! Trains the image head, and the text tower with it, so that pictures and their captions meet in the joint space.
 //!
-//! Five losses: captions find their pictures and pictures their captions among a batch (InfoNCE, Radford et al. 2021,
+//! Six losses: captions find their pictures and pictures their captions among a batch (InfoNCE, Radford et al. 2021,
 //! <https://arxiv.org/abs/2103.00020>); ImageNet's names are ranked as the backbone ranks its classes, on pictures as they are and on
-//! pictures whose features are pushed towards a random class, so that all thousand are met; Caltech's names are told apart; and the text
-//! tower stays near its teacher.
+//! pictures whose features are pushed towards a random class, so that all thousand are met; Caltech's names are told apart; two
+//! captions of a picture that is not there find each other; and the text tower stays near its teacher.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,6 @@ use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use ocelli_models::nano::embed::{ImageHeadConfig, JointSpace, normalise, whitened};
-use ocelli_models::text::tower::pad_batch;
 use ocelli_models::text::{TextTower, TextTowerConfig, Tokenizer};
 use rand::rngs::SmallRng;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -22,8 +21,11 @@ use rand::{Rng, SeedableRng};
 
 use crate::checkpoint::{Checkpoint, Resumed, load};
 use crate::embed_data::{EmbedData, evaluate};
+use crate::embed_texts::{Pairs, Teacher, Texts};
 use crate::features::Map;
+use crate::pack::{INT4, recipe};
 use crate::progress::{Running, bar};
+use crate::rounded::rounded;
 use crate::schedule::Cosine;
 
 /// Train the image embedding.
@@ -35,9 +37,15 @@ pub struct Args {
     /// Folder of the training: reads backbone/, cache/, text/ and tokenizer.json, writes embed/.
     #[arg(long)]
     work: PathBuf,
-    /// Folder with texts.jsonl and vectors.safetensors, as teacher.py writes them.
+    /// Folder with texts.jsonl and vectors.safetensors, as teacher.py writes them. Without it the text tower stays near --init.
+    #[arg(long, required_unless_present = "init")]
+    teacher: Option<PathBuf>,
+    /// Begin with these weights (a weights.bpk, as `embed` or `unpack` leaves it) instead of the distilled text tower.
     #[arg(long)]
-    teacher: PathBuf,
+    init: Option<PathBuf>,
+    /// What the dimensions beyond the teacher's are multiplied with in the weights of --init.
+    #[arg(long, default_value_t = 1.0, requires = "init")]
+    widen: f64,
     /// A file with a name a line for the backbone's classes, in their order.
     #[arg(long)]
     names: PathBuf,
@@ -59,6 +67,15 @@ pub struct Args {
     /// Weight of the names' ranking beside the captions'.
     #[arg(long, default_value_t = 2.0)]
     name_weight: f64,
+    /// Captions without pictures a step, two of each picture that nobody sees: they find each other.
+    #[arg(long, default_value_t = 0)]
+    pairs: usize,
+    /// Share of captions' words that are left out.
+    #[arg(long, default_value_t = 0.0)]
+    word_dropout: f64,
+    /// Compute the losses with weights as `pack` rounds them.
+    #[arg(long)]
+    rounded: bool,
     /// Seed of the order and of the first weights.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -74,6 +91,8 @@ const NAMED: usize = 48;
 const TEACHER_TEXTS: usize = 64;
 /// Pictures a step whose features are pushed towards a random class.
 const PUSHED: usize = 64;
+/// Weight of the captions without pictures.
+const PAIRED_WEIGHT: f64 = 0.5;
 /// Every other picture is trained mirrored where the cache has it.
 const MIRROR: f64 = 0.5;
 /// Fewest different cells that a picture keeps.
@@ -89,15 +108,24 @@ pub fn run(args: &Args) -> Result<()> {
     let path = args.work.join("tokenizer.json");
     let json = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let tokenizer = Tokenizer::from_json(&json)?;
-    let data = EmbedData::open(&args.data, &args.work, &args.teacher, &args.names)?;
+    let data = EmbedData::open(&args.data, &args.work, &args.names)?;
     let checkpoint = Checkpoint::new(args.out.clone().unwrap_or_else(|| args.work.join("embed")))?;
 
     let image = ImageHeadConfig::default();
     let text = TextTowerConfig { vocabulary: tokenizer.vocabulary(), joint: image.joint, dropout: 0.1, ..TextTowerConfig::default() };
     let mut joint = JointSpace::init(&text, &image, &device);
-    joint.text = distilled(&args.work, &text, image.named, &device)?;
+    match &args.init {
+        Some(init) => joint = widened(load(joint, init)?, image.named, args.widen),
+        None => joint.text = distilled(&args.work, &text, image.named, &device)?,
+    }
     let names = Texts::new(&tokenizer, &data.names)?;
-    joint = with_class_vectors(joint, &names, &image, &device);
+    let text_tower = joint.text.valid();
+    joint = with_class_vectors(joint, &text_tower, &names, &image, &device);
+    let teacher = Teacher::new(args.teacher.as_deref(), &joint.text, image.named, &data, &tokenizer)?;
+    let pairs = if args.pairs > 0 { Some(Pairs::open(&args.data, &tokenizer)?) } else { None };
+    let as_packed = |joint: &JointSpace| {
+        if args.rounded { rounded(joint, "joint", &|name, shape| recipe(name, shape, &INT4)) } else { joint.clone() }
+    };
 
     let optimizer = AdamWConfig::new()
         .with_beta_2(0.98)
@@ -109,13 +137,12 @@ pub fn run(args: &Args) -> Result<()> {
 
     let kinds = Texts::new(&tokenizer, &data.kinds.iter().map(|kind| format!("a photo of a {kind}")).collect::<Vec<_>>())?;
     let bare_kinds = Texts::new(&tokenizer, &data.kinds)?;
-    let teacher_texts = Texts::new(&tokenizer, &data.table.texts.iter().map(|t| t.text.clone()).collect::<Vec<_>>())?;
     let captions = Texts::new(&tokenizer, &data.captions)?;
     let steps_an_epoch = data.captioned.len() / args.batch;
     ensure!(steps_an_epoch > 0, "{} captioned pictures are less than one batch of {}", data.captioned.len(), args.batch);
     let rate = Cosine { peak: args.rate, floor: args.rate * 0.02, warmup: 30, steps: args.epochs * steps_an_epoch };
     let progress = bar(rate.steps as u64, state.step as u64, "embed");
-    let mut means = [Running::default(); 5];
+    let mut means = [Running::default(); 6];
     // Vectors of names and kinds, taken anew every few steps: no gradient passes through them.
     let mut fixed: Vec<Tensor<2>> = Vec::new();
     while state.epoch < args.epochs {
@@ -123,6 +150,7 @@ pub fn run(args: &Args) -> Result<()> {
         let mut order = data.captioned.clone();
         order.shuffle(&mut rng);
         for batch in order.chunks_exact(args.batch) {
+            let used = as_packed(&joint);
             // Pictures: captioned ones first, then named ones.
             let named: Vec<_> = data.named_train.choose_multiple(&mut rng, NAMED).copied().collect();
             let mut rows: Vec<usize> = batch.iter().map(|picture| picture.row).chain(named.iter().map(|&(row, _)| row)).collect();
@@ -132,7 +160,7 @@ pub fn run(args: &Args) -> Result<()> {
             let head = data.cache.map(Map::Head, &rows, &device)?;
             let logits: Tensor<2> = data.cache.map(Map::Logits, &rows, &device)?.squeeze_dim(1);
             let (head, logits) = varied(head, logits, &data, &mut rng);
-            let images = normalise(joint.image.forward(fewer_channels(head.clone(), &mut rng), logits.clone()));
+            let images = normalise(used.image.forward(fewer_channels(head.clone(), &mut rng), logits.clone()));
 
             let mut chosen = Vec::new();
             for picture in batch {
@@ -140,56 +168,64 @@ pub fn run(args: &Args) -> Result<()> {
                 chosen.extend(all.choose_multiple(&mut rng, args.captions).copied());
             }
             ensure!(chosen.len() == batch.len() * args.captions, "a picture has fewer than {} captions", args.captions);
-            let texts = normalise(captions.embed(&joint.text, Some(&chosen), &device));
+            let texts = normalise(captions.thinned(&chosen, args.word_dropout, &mut rng).embed(&used.text, None, &device));
             let of_captioned = images.clone().narrow(0, 0, batch.len());
-            let contrast = contrast(of_captioned, texts, joint.caption_scale.val(), args.captions);
+            let contrast = contrast(of_captioned, texts, used.caption_scale.val(), args.captions);
 
             if state.step.is_multiple_of(NAMES_STAY) || fixed.is_empty() {
-                joint = with_class_vectors(joint, &names, &image, &device);
-                let text = joint.text.valid();
+                let text = used.text.valid();
+                joint = with_class_vectors(joint, &text, &names, &image, &device);
                 fixed = [&names, &kinds, &bare_kinds]
                     .iter()
                     .map(|texts| Tensor::from_data(normalise(texts.embed(&text, None, &plain)).into_data(), &device))
                     .collect();
             }
-            let ranked = rank(images.clone(), &fixed[0], joint.label_scale.val(), logits.clone());
+            let ranked = rank(images.clone(), &fixed[0], used.label_scale.val(), logits.clone());
             let some = rows.len() - PUSHED..rows.len();
             let (pushed_head, pushed_logits) = push(&head.slice([some.clone()]), &logits.slice([some]), &data, &mut rng, &device);
-            let pushed = normalise(joint.image.forward(pushed_head, pushed_logits.clone()));
-            let ranked_pushed = rank(pushed, &fixed[0], joint.label_scale.val(), pushed_logits);
+            let pushed = normalise(used.image.forward(pushed_head, pushed_logits.clone()));
+            let ranked_pushed = rank(pushed, &fixed[0], used.label_scale.val(), pushed_logits);
 
             let kind_vectors = fixed[rng.random_range(1..=2)].clone();
             let wanted: Vec<i32> = named.iter().map(|&(_, kind)| kind as i32).collect();
             let of_named = images.narrow(0, batch.len(), rows.len() - batch.len());
-            let scores = of_named.matmul(kind_vectors.transpose()) * joint.label_scale.val().exp().unsqueeze::<2>();
+            let scores = of_named.matmul(kind_vectors.transpose()) * used.label_scale.val().exp().unsqueeze::<2>();
             let told = cross_entropy(scores, &wanted, &device);
 
-            let chosen: Vec<usize> = (0..TEACHER_TEXTS).map(|_| rng.random_range(0..data.table.texts.len())).collect();
-            let student = normalise(teacher_texts.embed(&joint.text, Some(&chosen), &device).narrow(1, 0, image.named));
-            let near = (student * data.teacher_vectors(&chosen, &device)).sum_dim(1).mean().neg().add_scalar(1.0);
+            let near = teacher.distance(&used.text, TEACHER_TEXTS, &mut rng, &device);
+            let paired = match &pairs {
+                Some(pairs) => {
+                    let (one, other) = pairs.choose(&used.text, args.pairs, args.word_dropout, &mut rng, &device);
+                    self::contrast(one, other, used.caption_scale.val(), 1)
+                }
+                None => near.zeros_like(),
+            };
 
-            for (mean, loss) in means.iter_mut().zip([&contrast, &ranked, &ranked_pushed, &told, &near]) {
+            for (mean, loss) in means.iter_mut().zip([&contrast, &ranked, &ranked_pushed, &told, &near, &paired]) {
                 mean.push(f64::from(loss.clone().into_scalar::<f32>()));
             }
-            let loss = contrast + (ranked + ranked_pushed * 0.5) * args.name_weight + told * 0.5 + near * 8.0;
-            let gradients = GradientsParams::from_grads(loss.backward(), &joint);
+            let loss = contrast + (ranked + ranked_pushed * 0.5) * args.name_weight + told * 0.5 + near * 8.0 + paired * PAIRED_WEIGHT;
+            let gradients = GradientsParams::from_grads(loss.backward(), &used);
             joint = optimizer.step(rate.at(state.step), joint, gradients);
             ema.update(&joint);
             state.step += 1;
             progress.set_message(format!(
-                "captions {:.3} names {:.3} pushed {:.3} kinds {:.3} teacher {:.3}",
+                "captions {:.3} names {:.3} pushed {:.3} kinds {:.3} teacher {:.3} pairs {:.3}",
                 means[0].mean(),
                 means[1].mean(),
                 means[2].mean(),
                 means[3].mean(),
-                means[4].mean()
+                means[4].mean(),
+                means[5].mean()
             ));
             progress.inc(1);
         }
         state.epoch += 1;
         let losses: Vec<f64> = means.iter().map(Running::mean).collect();
-        let averaged = with_class_vectors(ema.module(&joint), &names, &image, &plain);
-        let dev = evaluate(&averaged, &data, &captions, &names, &bare_kinds)?;
+        let averaged = ema.module(&joint);
+        let text = as_packed(&averaged).text;
+        let averaged = with_class_vectors(averaged, &text, &names, &image, &plain);
+        let dev = evaluate(&as_packed(&averaged), &data, &captions, &names, &bare_kinds)?;
         state.best = dev["text_to_image"][0].as_f64().unwrap_or_default();
         checkpoint.save(&joint, &ema, &optimizer, &state)?;
         averaged.into_record().save(checkpoint.weights())?;
@@ -202,8 +238,8 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// With the class vectors that belong to the text tower as it is: computed, not learned, and taken anew as the tower moves.
-fn with_class_vectors(mut joint: JointSpace, names: &Texts, image: &ImageHeadConfig, device: &Device) -> JointSpace {
-    let vectors = names.embed(&joint.text.valid(), None, &Device::flex()).narrow(1, 0, image.named);
+fn with_class_vectors(mut joint: JointSpace, text: &TextTower, names: &Texts, image: &ImageHeadConfig, device: &Device) -> JointSpace {
+    let vectors = names.embed(text, None, &Device::flex()).narrow(1, 0, image.named);
     let vectors: Vec<f32> = normalise(vectors).into_data().iter::<f32>().collect();
     let classes = TensorData::new(whitened(&vectors, image.named, WHITENING), joint.image.classes.dims());
     joint.image.classes = Param::initialized(joint.image.classes.id, Tensor::from_data(classes, device)).set_require_grad(false);
@@ -225,40 +261,20 @@ fn distilled(work: &std::path::Path, config: &TextTowerConfig, named: usize, dev
     Ok(tower)
 }
 
-/// Tokenized texts.
-pub struct Texts {
-    ids: Vec<Vec<u32>>,
-    pad: u32,
-}
-
-impl Texts {
-    /// Tokenizes.
-    pub fn new(tokenizer: &Tokenizer, texts: &[String]) -> Result<Self> {
-        let ids = texts.iter().map(|text| Ok(tokenizer.encode(text)?)).collect::<Result<_>>()?;
-        Ok(Self { ids, pad: tokenizer.pad })
-    }
-
-    /// Embeds those chosen, or all: `[texts, joint]`, not normalised. Sorted by length and cut into pieces, so that little is padding.
-    pub fn embed(&self, tower: &TextTower, chosen: Option<&[usize]>, device: &Device) -> Tensor<2> {
-        let all: Vec<usize> = (0..self.ids.len()).collect();
-        let chosen = chosen.unwrap_or(&all);
-        let mut order: Vec<usize> = (0..chosen.len()).collect();
-        order.sort_by_key(|&i| self.ids[chosen[i]].len());
-        let [max_tokens, _] = tower.positions.dims();
-        let pieces: Vec<Tensor<2>> = order
-            .chunks(128)
-            .map(|piece| {
-                let texts: Vec<Vec<u32>> = piece.iter().map(|&i| self.ids[chosen[i]].clone()).collect();
-                let (ids, lengths) = pad_batch(&texts, self.pad, max_tokens, device);
-                tower.forward(ids, &lengths)
-            })
-            .collect();
-        let mut back = vec![0i32; order.len()];
-        for (at, &i) in order.iter().enumerate() {
-            back[i] = at as i32;
+/// With the dimensions beyond the first `named` multiplied by `factor`, in both towers.
+fn widened(mut joint: JointSpace, named: usize, factor: f64) -> JointSpace {
+    for last in [&mut joint.text.joint, &mut joint.image.joint] {
+        let scaled = |x: Tensor<2>| {
+            let [_, all] = x.dims();
+            Tensor::cat(vec![x.clone().narrow(1, 0, named), x.narrow(1, named, all - named).mul_scalar(factor)], 1)
+        };
+        last.weight = Param::from_data(scaled(last.weight.val()).into_data(), &last.weight.val().device());
+        if let Some(bias) = last.bias.take() {
+            let row = scaled(bias.val().unsqueeze::<2>()).squeeze_dim::<1>(0);
+            last.bias = Some(Param::from_data(row.into_data(), &bias.val().device()));
         }
-        Tensor::cat(pieces, 0).select(0, Tensor::<1, Int>::from_ints(back.as_slice(), device))
     }
+    joint
 }
 
 fn cross_entropy(scores: Tensor<2>, wanted: &[i32], device: &Device) -> Tensor<1> {

@@ -4,16 +4,15 @@ use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use ocelli_eval::retrieval::retrieval;
 use ocelli_models::nano::backbone::{Backbone, CLASSES};
 use ocelli_models::nano::embed::{JointSpace, normalise};
 
 use crate::checkpoint::load;
 use crate::data::{data_sets, with_rows};
-use crate::embed::Texts;
+use crate::embed_texts::Texts;
 use crate::features::{FeatureCache, Map};
-use crate::texts::TeacherTable;
 
 /// A picture and which of [`EmbedData::captions`] are its.
 #[derive(Debug, Clone)]
@@ -28,8 +27,6 @@ pub struct Captioned {
 pub struct EmbedData {
     /// Features of all pictures.
     pub cache: FeatureCache,
-    /// Texts with the teacher's vectors.
-    pub table: TeacherTable,
     /// Names of the backbone's classes.
     pub names: Vec<String>,
     /// Names of the objects in `named_train`.
@@ -55,7 +52,7 @@ const HELD_OUT: usize = 5;
 
 impl EmbedData {
     /// Reads the data sets flickr8k, coco and caltech of `data` with the features in `work/cache`.
-    pub fn open(data: &Path, work: &Path, teacher: &Path, names: &Path) -> Result<Self> {
+    pub fn open(data: &Path, work: &Path, names: &Path) -> Result<Self> {
         let cache = FeatureCache::open(&work.join("cache"))?;
         let names: Vec<String> = std::fs::read_to_string(names)
             .with_context(|| format!("cannot read {}", names.display()))?
@@ -68,7 +65,6 @@ impl EmbedData {
         let rows = classifier.clone().transpose().into_data().iter::<f32>().collect();
         let mut out = Self {
             cache,
-            table: TeacherTable::open(teacher)?,
             names,
             kinds: Vec::new(),
             captions: Vec::new(),
@@ -129,12 +125,6 @@ impl EmbedData {
     /// The backbone's classifier, `[HEAD, CLASSES]`.
     pub fn classifier(&self, device: &Device) -> Tensor<2> {
         Tensor::from_data(self.classifier.clone().into_data(), device)
-    }
-
-    /// The teacher's vectors of texts, `[texts, dim]`.
-    pub fn teacher_vectors(&self, texts: &[usize], device: &Device) -> Tensor<2> {
-        let values: Vec<f32> = texts.iter().flat_map(|&i| self.table.vector(i)).map(|x| x.to_f32()).collect();
-        Tensor::from_data(TensorData::new(values, [texts.len(), self.table.dim]), device)
     }
 
     fn images(&self, joint: &JointSpace, rows: &[usize], device: &Device) -> Result<(Tensor<2>, Tensor<2>)> {

@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(long)]
     out: PathBuf,
     /// Beginnings of the names of matrices that are stored as int4; the others are int8.
-    #[arg(long, default_values = ["backbone.classifier.", "joint.text.layers.", "caption."])]
+    #[arg(long, default_values = INT4)]
     int4: Vec<String>,
     /// Keep all weights as f32: to see what quantization costs.
     #[arg(long)]
@@ -57,6 +57,8 @@ pub struct Args {
     vector_bonus: f32,
 }
 
+/// What is int4 in nano.
+pub const INT4: [&str; 3] = ["backbone.classifier.", "joint.text.layers.", "caption."];
 /// Side of the small copies that golden vectors are made of.
 const GOLDEN_SIDE: u32 = 96;
 /// What is asked for in them: one thing that is often there, and one that is not.
@@ -150,11 +152,11 @@ fn calibration(path: &Path) -> Result<Calibration> {
 }
 
 /// What is small or sensitive stays float; what is named in `int4` is int4, the rest int8. Layers' weights are stored with a row for each output.
-fn recipe(name: &str, shape: &[usize], int4: &[String]) -> Recipe {
+pub fn recipe<S: AsRef<str>>(name: &str, shape: &[usize], int4: &[S]) -> Recipe {
     let transposed = shape.len() == 2 && name.ends_with(".weight") && name != "joint.text.tokens.weight";
     match shape.len() {
         2 if !transposed && shape[0] * shape[1] < 1 << 16 => Recipe::F16,
-        2 if int4.iter().any(|part| name.starts_with(part.as_str())) => Recipe::Int4 { transposed },
+        2 if int4.iter().any(|part| name.starts_with(part.as_ref())) => Recipe::Int4 { transposed },
         2 => Recipe::Int8 { transposed },
         4 => Recipe::Int8 { transposed: false },
         _ => Recipe::F32,

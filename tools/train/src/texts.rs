@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use burn::tensor::{Device, Tensor, TensorData};
 use half::f16;
 use safetensors::SafeTensors;
 use serde::Deserialize;
@@ -52,5 +53,11 @@ impl TeacherTable {
     /// The vector of text `index`.
     pub fn vector(&self, index: usize) -> &[f16] {
         &self.vectors[index * self.dim..(index + 1) * self.dim]
+    }
+
+    /// The vectors of texts: `[texts, dim]`.
+    pub fn vectors(&self, texts: &[usize], device: &Device) -> Tensor<2> {
+        let values: Vec<f32> = texts.iter().flat_map(|&i| self.vector(i)).map(|x| x.to_f32()).collect();
+        Tensor::from_data(TensorData::new(values, [texts.len(), self.dim]), device)
     }
 }

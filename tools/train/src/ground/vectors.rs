@@ -10,7 +10,7 @@ use ocelli_models::nano::embed::{ImageHeadConfig, JointSpace, normalise};
 use ocelli_models::text::{TextTower, TextTowerConfig, Tokenizer};
 
 use crate::checkpoint::load;
-use crate::embed::Texts;
+use crate::embed_texts::Texts;
 use crate::features::{FeatureCache, Map};
 
 /// Phrases or pictures that are embedded at a time.
