@@ -1,0 +1,31 @@
+//! Instruction sets: each file implements [`crate::simd::Simd`] for one token.
+
+/// Calls intrinsics that need nothing but the features.
+#[cfg(target_arch = "x86_64")]
+macro_rules! token {
+    ($call:expr) => {
+        // SAFETY: `self` proves that the CPU has the features.
+        unsafe { $call }
+    };
+}
+
+/// Calls intrinsics that touch memory.
+#[cfg(target_arch = "x86_64")]
+macro_rules! memory {
+    ($call:expr) => {
+        // SAFETY: `self` proves that the CPU has the features, the caller that the memory is there.
+        unsafe { $call }
+    };
+}
+
+pub mod portable;
+
+#[cfg(target_arch = "x86_64")]
+#[macro_use]
+mod ymm;
+#[cfg(target_arch = "x86_64")]
+pub mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub mod avx512vnni;
+#[cfg(target_arch = "x86_64")]
+pub mod avxvnni;

@@ -1,0 +1,177 @@
+//! What happens to a tile's result on its way to memory.
+
+use crate::math;
+use crate::simd::{Kernel, Simd};
+
+/// A function of one variable after a linear layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Activation {
+    /// x
+    #[default]
+    None,
+    /// max(x, 0)
+    Relu,
+    /// min(max(x, 0), 6)
+    Relu6,
+    /// x · Φ(x) (Hendrycks and Gimpel, 2016)
+    Gelu,
+    /// x · σ(1.702 x), as OpenAI's CLIP has it.
+    QuickGelu,
+    /// GELU's approximation with tanh, as SigLIP has it.
+    GeluTanh,
+    /// x · σ(x)
+    Silu,
+}
+
+impl Activation {
+    /// Every one.
+    pub const ALL: [Self; 7] = [Self::None, Self::Relu, Self::Relu6, Self::Gelu, Self::QuickGelu, Self::GeluTanh, Self::Silu];
+}
+
+/// What a linear layer's result goes through: activation(y + bias) + residual.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Epilogue<'a> {
+    /// `[N]`
+    pub bias: Option<&'a [f32]>,
+    /// Of the sum.
+    pub activation: Activation,
+    /// `[M][N]`, added last.
+    pub residual: Option<&'a [f32]>,
+}
+
+impl Epilogue<'_> {
+    pub(super) fn check(&self, m: usize, n: usize) {
+        if let Some(bias) = self.bias {
+            assert!(bias.len() == n, "a bias of {} for {n} output channels", bias.len());
+        }
+        if let Some(residual) = self.residual {
+            assert!(residual.len() == m * n, "a residual of {} for {m} x {n} results", residual.len());
+        }
+    }
+}
+
+/// The part of the result that a tile is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part {
+    /// First row.
+    pub row: usize,
+    /// Rows.
+    pub rows: usize,
+    /// First column.
+    pub column: usize,
+    /// Columns.
+    pub columns: usize,
+    /// Columns of the whole result.
+    pub n: usize,
+}
+
+/// Takes a tile, `[rows][stride]`, through the epilogue to `out`, the start of the whole result.
+///
+/// # Safety
+/// The part lies within the result and the epilogue's slices, and is this task's alone; the tile has whole vectors.
+#[inline(always)]
+pub(super) unsafe fn finish<S: Simd>(s: S, tile: *const f32, stride: usize, part: Part, epilogue: &Epilogue<'_>, out: *mut f32) {
+    s.call(Finish { tile, stride, part, epilogue, out });
+}
+
+struct Finish<'a> {
+    tile: *const f32,
+    stride: usize,
+    part: Part,
+    epilogue: &'a Epilogue<'a>,
+    out: *mut f32,
+}
+
+impl Kernel for Finish<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { tile, stride, part, epilogue, out } = self;
+        // One branch a tile, not one a vector.
+        // SAFETY: `finish`'s caller's.
+        unsafe {
+            match epilogue.activation {
+                Activation::None => write::<S, 0>(s, tile, stride, part, epilogue, out),
+                Activation::Relu => write::<S, 1>(s, tile, stride, part, epilogue, out),
+                Activation::Relu6 => write::<S, 2>(s, tile, stride, part, epilogue, out),
+                Activation::Gelu => write::<S, 3>(s, tile, stride, part, epilogue, out),
+                Activation::QuickGelu => write::<S, 4>(s, tile, stride, part, epilogue, out),
+                Activation::GeluTanh => write::<S, 5>(s, tile, stride, part, epilogue, out),
+                Activation::Silu => write::<S, 6>(s, tile, stride, part, epilogue, out),
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn activate<S: Simd, const A: u8>(s: S, x: S::F) -> S::F {
+    match A {
+        0 => x,
+        1 => s.max(s.splat(0.0), x),
+        2 => s.min(s.splat(6.0), s.max(s.splat(0.0), x)),
+        3 => math::gelu(s, x),
+        4 => math::gate(s, x, s.mul(x, s.splat(1.702))),
+        5 => math::gelu_tanh(s, x),
+        _ => math::gate(s, x, x),
+    }
+}
+
+/// # Safety
+/// As [`finish`].
+#[inline(always)]
+unsafe fn write<S: Simd, const A: u8>(s: S, tile: *const f32, stride: usize, part: Part, epilogue: &Epilogue<'_>, out: *mut f32) {
+    let Part { row, rows, column, columns, n } = part;
+    // SAFETY: every offset is within the part, or within one of the small buffers.
+    unsafe {
+        let mut v = 0;
+        while v < columns {
+            let width = (columns - v).min(S::LANES);
+            let mut bias = s.splat(0.0);
+            if let Some(b) = epilogue.bias {
+                bias = load_some(s, b.as_ptr().add(column + v), width);
+            }
+            let mut r = 0;
+            while r < rows {
+                let at = (row + r) * n + column + v;
+                let mut y = activate::<S, A>(s, s.add(s.load(tile.add(r * stride + v)), bias));
+                if let Some(residual) = epilogue.residual {
+                    y = s.add(y, load_some(s, residual.as_ptr().add(at), width));
+                }
+                store_some(s, out.add(at), y, width);
+                r += 1;
+            }
+            v += S::LANES;
+        }
+    }
+}
+
+/// # Safety
+/// `width` floats must be readable.
+#[inline(always)]
+pub(crate) unsafe fn load_some<S: Simd>(s: S, p: *const f32, width: usize) -> S::F {
+    // SAFETY: the caller's; the buffer has room for any vector.
+    unsafe {
+        if width == S::LANES {
+            return s.load(p);
+        }
+        let mut buffer = [0.0_f32; 16];
+        p.copy_to_nonoverlapping(buffer.as_mut_ptr(), width);
+        s.load(buffer.as_ptr())
+    }
+}
+
+/// # Safety
+/// `width` floats must be writable.
+#[inline(always)]
+pub(crate) unsafe fn store_some<S: Simd>(s: S, p: *mut f32, y: S::F, width: usize) {
+    // SAFETY: the caller's; the buffer has room for any vector.
+    unsafe {
+        if width == S::LANES {
+            return s.store(p, y);
+        }
+        let mut buffer = [0.0_f32; 16];
+        s.store(buffer.as_mut_ptr(), y);
+        p.copy_from_nonoverlapping(buffer.as_ptr(), width);
+    }
+}

@@ -1,0 +1,83 @@
+//! y = activation(prologue(x) Wᵀ + b) + residual, the operation that nearly all time is spent in.
+//!
+//! The weight is walked in strips of a few panels; a strip stays in the nearest cache while all blocks of rows pass over it. A tile
+//! is one block of rows times one strip: its accumulators live in registers while it runs down K ([`int8`], [`groups`], [`float`]), its
+//! result is scaled to floats in a small buffer, and the epilogue, written once, takes it from there.
+
+mod epilogue;
+mod float;
+mod groups;
+mod int8;
+mod walk;
+
+pub use epilogue::{Activation, Epilogue};
+pub use walk::Linear;
+
+use crate::isa::Isa;
+use crate::pack::{PackedFloat, PackedGroups, PackedInt8};
+use crate::pool::Pool;
+use crate::quantize::{Prologue, Rows};
+
+/// Any packed weight.
+#[derive(Debug, Clone, Copy)]
+pub enum Weight<'a> {
+    /// A scale an output channel.
+    Int8(PackedInt8<'a>),
+    /// A scale a group.
+    Groups(PackedGroups<'a>),
+    /// Floats.
+    Float(PackedFloat<'a>),
+}
+
+impl Weight<'_> {
+    /// Output channels.
+    pub fn n(&self) -> usize {
+        match self {
+            Self::Int8(weight) => weight.n(),
+            Self::Groups(weight) => weight.n(),
+            Self::Float(weight) => weight.n(),
+        }
+    }
+
+    /// Input channels.
+    pub fn k(&self) -> usize {
+        match self {
+            Self::Int8(weight) => weight.k(),
+            Self::Groups(weight) => weight.k(),
+            Self::Float(weight) => weight.k(),
+        }
+    }
+}
+
+/// What computes: an instruction set, threads, and memory kept between calls.
+#[derive(Debug)]
+pub struct Engine<'a> {
+    /// The instruction set.
+    pub isa: Isa,
+    /// The threads.
+    pub pool: &'a Pool,
+    /// Rows of activations, made ready.
+    pub rows: Rows,
+}
+
+impl<'a> Engine<'a> {
+    /// An engine with no memory yet.
+    pub fn new(isa: Isa, pool: &'a Pool) -> Self {
+        Self { isa, pool, rows: Rows::default() }
+    }
+
+    /// Writes activation(prologue(x) Wᵀ + b) + residual to `out`.
+    ///
+    /// `x` is `[M][K]` (`[M][2 K]` with [`Prologue::SiluMul`]), `out` `[M][N]`, the epilogue's bias `[N]` and residual `[M][N]`.
+    ///
+    /// # Panics
+    /// Where lengths do not fit.
+    pub fn linear(&mut self, x: &[f32], prologue: Prologue<'_>, weight: Weight<'_>, epilogue: Epilogue<'_>, out: &mut [f32]) {
+        let linear = Linear { x, prologue, epilogue };
+        match weight {
+            Weight::Int8(weight) => walk::run(self, linear, int8::Int8(weight), out),
+            Weight::Groups(weight) => walk::run(self, linear, groups::Groups(weight), out),
+            Weight::Float(weight) => walk::run(self, linear, float::Float(weight), out),
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The way through a weight: which tiles there are, in what order, and on which thread.
+
+use super::Engine;
+use super::epilogue::{Epilogue, Part, finish};
+use crate::quantize::{Blocks, Form, Prologue, Rows};
+use crate::shared::SharedMut;
+use crate::simd::{Kernel, PANEL, Simd};
+
+/// Everything about a linear layer but its weight.
+#[derive(Debug, Clone, Copy)]
+pub struct Linear<'a> {
+    /// `[M][K]`, or wider with [`Prologue::SiluMul`].
+    pub x: &'a [f32],
+    /// Before the product.
+    pub prologue: Prologue<'a>,
+    /// After it.
+    pub epilogue: Epilogue<'a>,
+}
+
+/// A kind of weight: how its tiles are computed.
+pub(super) trait Tile: Copy + Sync {
+    /// Output and input channels.
+    fn shape(&self) -> (usize, usize);
+    /// What it multiplies.
+    fn form(&self) -> Form;
+    /// Bytes of an activation once it is ready.
+    const ACTIVATION: usize;
+    /// Registers a row and vector takes: accumulators.
+    const ACCUMULATORS: usize;
+    /// Most rows of a tile.
+    fn most_rows<S: Simd>() -> usize;
+    /// Writes one tile of R rows and V vectors from panel `panel` on to `out`, `[R][V · LANES]`.
+    ///
+    /// # Safety
+    /// The panels exist, `rows` holds the block and its blocks are of R rows; `out` has room.
+    unsafe fn tile<S: Simd, const R: usize, const V: usize>(&self, s: S, rows: &Rows, block: usize, panel: usize, out: *mut f32);
+}
+
+/// Most floats of a tile.
+const TILE: usize = 512;
+/// Activations that are made ready at a time: they should stay in the second-level cache beside a strip.
+const READY: usize = 384 << 10;
+
+struct MostRows<T>(std::marker::PhantomData<T>);
+
+impl<T: Tile> Kernel for MostRows<T> {
+    type Output = usize;
+    #[inline(always)]
+    fn run<S: Simd>(self, _s: S) -> usize {
+        T::most_rows::<S>()
+    }
+}
+
+pub(super) fn run<T: Tile>(engine: &mut Engine<'_>, linear: Linear<'_>, tile: T, out: &mut [f32]) {
+    let (n, k) = tile.shape();
+    let width = linear.prologue.width(k);
+    let m = linear.x.len() / width;
+    assert!(linear.x.len() == m * width, "{} activations are not rows of {width}", linear.x.len());
+    assert!(out.len() == m * n, "{} results where {m} x {n} are computed", out.len());
+    linear.epilogue.check(m, n);
+    let most = engine.isa.run(MostRows::<T>(std::marker::PhantomData));
+    let chunks = Blocks::new(m, (READY / (k * T::ACTIVATION)).next_multiple_of(most).max(4 * most));
+    for chunk in 0..chunks.count {
+        let (from, rows) = (chunk * chunks.block, chunks.len(chunk));
+        let x = &linear.x[from * width..(from + rows) * width];
+        let epilogue = Epilogue { residual: linear.epilogue.residual.map(|r| &r[from * n..(from + rows) * n]), ..linear.epilogue };
+        engine.rows.fill(engine.isa, engine.pool, x, k, most, linear.prologue, tile.form());
+        share(engine, tile, epilogue, &mut out[from * n..(from + rows) * n]);
+    }
+}
+
+/// Shares the tiles among threads: by strips where there are enough, else by blocks of rows.
+fn share<T: Tile>(engine: &Engine<'_>, tile: T, epilogue: Epilogue<'_>, out: &mut [f32]) {
+    let (n, k) = tile.shape();
+    let (panels, blocks, threads) = (n.div_ceil(PANEL), engine.rows.blocks, engine.pool.threads());
+    let out = SharedMut::new(out);
+    let work = blocks.rows * n * k;
+    let walk = |panels: (usize, usize), blocks: (usize, usize)| {
+        engine.isa.run(Walk { tile, rows: &engine.rows, epilogue, n, out, panels, blocks });
+    };
+    if threads == 1 || work < 1 << 15 {
+        return walk((0, panels), (0, blocks.count));
+    }
+    if panels >= 4 * threads {
+        let tasks = (panels / 4).min(4 * threads);
+        // Whole groups of four panels, so that no strip is cut.
+        let edge = |task: usize| if task == tasks { panels } else { panels * task / tasks / 4 * 4 };
+        engine.pool.run(tasks, &|task| walk((edge(task), edge(task + 1)), (0, blocks.count)));
+    } else {
+        let tasks = (4 * threads).min(blocks.count);
+        engine.pool.run(tasks, &|task| walk((0, panels), (blocks.count * task / tasks, blocks.count * (task + 1) / tasks)));
+    }
+}
+
+struct Walk<'a, T> {
+    tile: T,
+    rows: &'a Rows,
+    epilogue: Epilogue<'a>,
+    n: usize,
+    out: SharedMut<f32>,
+    panels: (usize, usize),
+    blocks: (usize, usize),
+}
+
+impl<T: Tile> Kernel for Walk<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        match self.rows.blocks.block {
+            1 => self.walk::<S, 1>(s),
+            2 => self.walk::<S, 2>(s),
+            3 => self.walk::<S, 3>(s),
+            4 => self.walk::<S, 4>(s),
+            5 => self.walk::<S, 5>(s),
+            6 => self.walk::<S, 6>(s),
+            7 => self.walk::<S, 7>(s),
+            8 => self.walk::<S, 8>(s),
+            9 => self.walk::<S, 9>(s),
+            10 => self.walk::<S, 10>(s),
+            11 => self.walk::<S, 11>(s),
+            _ => self.walk::<S, 12>(s),
+        }
+    }
+}
+
+/// Panels of a strip for tiles of `rows`: as many as accumulators find registers for.
+const fn strip(lanes: usize, rows: usize, accumulators: usize) -> usize {
+    let registers = if lanes == 8 { 16 } else { 32 };
+    let mut panels = 4;
+    while panels > 1 {
+        let vectors = panels * PANEL / lanes;
+        let weights = if rows == 1 { 1 } else { vectors };
+        if vectors * rows * accumulators + weights + 2 <= registers {
+            break;
+        }
+        panels /= 2;
+    }
+    panels
+}
+
+impl<T: Tile> Walk<'_, T> {
+    #[inline(always)]
+    fn walk<S: Simd, const R: usize>(&self, s: S) {
+        if R > T::most_rows::<S>() {
+            return;
+        }
+        let wide = strip(S::LANES, R, T::ACCUMULATORS);
+        let mut panel = self.panels.0;
+        while panel < self.panels.1 {
+            if self.panels.1 - panel >= wide {
+                self.blocks::<S, R>(s, panel, wide);
+                panel += wide;
+            } else {
+                self.blocks::<S, R>(s, panel, 1);
+                panel += 1;
+            }
+        }
+    }
+
+    /// All blocks of rows times one strip.
+    #[inline(always)]
+    fn blocks<S: Simd, const R: usize>(&self, s: S, panel: usize, panels: usize) {
+        match panels * PANEL / S::LANES {
+            1 => self.tiles::<S, R, 1>(s, panel),
+            2 => self.tiles::<S, R, 2>(s, panel),
+            4 => self.tiles::<S, R, 4>(s, panel),
+            8 => self.tiles::<S, R, 8>(s, panel),
+            _ => self.tiles::<S, R, 16>(s, panel),
+        }
+    }
+
+    #[inline(always)]
+    fn tiles<S: Simd, const R: usize, const V: usize>(&self, s: S, panel: usize) {
+        if V > strip(S::LANES, R, T::ACCUMULATORS) * PANEL / S::LANES {
+            return;
+        }
+        let blocks = self.rows.blocks;
+        let mut buffer = [0.0_f32; TILE];
+        let mut block = self.blocks.0;
+        while block < self.blocks.1 {
+            let column = panel * PANEL;
+            let part = Part { row: block * R, rows: blocks.len(block), column, columns: (V * S::LANES).min(self.n - column), n: self.n };
+            // SAFETY: panels and block exist; a tile has at most `TILE` floats; the part is this task's alone.
+            unsafe {
+                self.tile.tile::<S, R, V>(s, self.rows, block, panel, buffer.as_mut_ptr());
+                finish(s, buffer.as_ptr(), V * S::LANES, part, &self.epilogue, self.out.at(0));
+            }
+            block += 1;
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What an instruction set must offer: the algorithms are written once over [`Simd`].
+//!
+//! A value of a type that implements [`Simd`] is a token: whoever holds one knows that this CPU has the instructions
+//! ([`crate::Isa`] makes them). So operations on vectors are safe, and only those that touch memory are not.
+//!
+//! Every method is `#[inline(always)]`: it must end up inside a function that enables the instruction set, which
+//! [`crate::isa::Isa::run`] sees to. For the same reason kernels use plain loops and no closures.
+
+/// Columns of a weight panel, for every instruction set: one packed layout serves all.
+pub const PANEL: usize = 16;
+
+/// Vectors of f32, i32 and bytes of one instruction set.
+///
+/// Bytes come in groups of four: lane `i` of a [`Simd::I`] belongs to bytes `4 i .. 4 i + 4` of a [`Simd::B`].
+pub trait Simd: Copy + Send + Sync + 'static {
+    /// Lanes of f32 and i32; divides [`PANEL`].
+    const LANES: usize;
+    /// Rows of the int8 tile.
+    const INT8_ROWS: usize;
+    /// Rows of tiles of groups (int4, int8 in groups of 32).
+    const GROUP_ROWS: usize;
+    /// Rows of the f32 tile.
+    const F32_ROWS: usize;
+    /// What is added to an activation before [`Simd::dot`]: 128 where the instruction multiplies unsigned by signed.
+    const ACTIVATION_OFFSET: i32;
+    /// What [`Simd::dot_grouped`] adds to a weight: 128 where the instruction multiplies unsigned by signed.
+    const WEIGHT_OFFSET: i32;
+
+    /// f32 lanes.
+    type F: Copy;
+    /// i32 lanes.
+    type I: Copy;
+    /// Four bytes a lane.
+    type B: Copy;
+
+    /// Every lane `x`.
+    fn splat(self, x: f32) -> Self::F;
+    /// a + b
+    fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    /// a − b
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F;
+    /// a · b
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    /// a / b
+    fn div(self, a: Self::F, b: Self::F) -> Self::F;
+    /// a · b + c, rounded once where the hardware can.
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// The greater; `b` where either is no number.
+    fn max(self, a: Self::F, b: Self::F) -> Self::F;
+    /// The smaller; `b` where either is no number.
+    fn min(self, a: Self::F, b: Self::F) -> Self::F;
+    /// |a|
+    fn abs(self, a: Self::F) -> Self::F;
+    /// The nearest whole number, ties to even.
+    fn round(self, a: Self::F) -> Self::F;
+    /// 2ⁿ for whole `n` within −126…127.
+    fn pow2(self, n: Self::F) -> Self::F;
+    /// Sum of the lanes.
+    fn sum(self, a: Self::F) -> f32;
+    /// Greatest lane.
+    fn greatest(self, a: Self::F) -> f32;
+    /// Lanes from memory.
+    ///
+    /// # Safety
+    /// `LANES` floats must be readable at `p`.
+    unsafe fn load(self, p: *const f32) -> Self::F;
+    /// Lanes to memory.
+    ///
+    /// # Safety
+    /// `LANES` floats must be writable at `p`.
+    unsafe fn store(self, p: *mut f32, a: Self::F);
+    /// Lanes from half floats.
+    ///
+    /// # Safety
+    /// `LANES` half floats must be readable at `p`.
+    unsafe fn load_f16(self, p: *const half::f16) -> Self::F;
+    /// Lanes from bytes −128…127.
+    ///
+    /// # Safety
+    /// `LANES` bytes must be readable at `p`.
+    unsafe fn load_i8(self, p: *const i8) -> Self::F;
+
+    /// Every lane `x`.
+    fn splat_i(self, x: i32) -> Self::I;
+    /// To f32, exact up to 2²⁴.
+    fn to_f(self, a: Self::I) -> Self::F;
+    /// The nearest whole numbers; no number becomes any number.
+    fn to_i(self, a: Self::F) -> Self::I;
+    /// a + b, wrapping.
+    fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
+    /// a · b, wrapping.
+    fn scale_i(self, a: Self::I, b: i32) -> Self::I;
+    /// Lanes from memory.
+    ///
+    /// # Safety
+    /// `LANES` integers must be readable at `p`.
+    unsafe fn load_i(self, p: *const i32) -> Self::I;
+    /// The low byte of each lane, to `LANES` bytes.
+    ///
+    /// # Safety
+    /// `LANES` bytes must be writable at `p`.
+    unsafe fn store_bytes(self, p: *mut u8, a: Self::I);
+
+    /// Bytes from memory.
+    ///
+    /// # Safety
+    /// `4 * LANES` bytes must be readable at `p`.
+    unsafe fn load_b(self, p: *const u8) -> Self::B;
+    /// The same four bytes in every lane.
+    ///
+    /// # Safety
+    /// Four bytes must be readable at `p`.
+    unsafe fn splat_b(self, p: *const u8) -> Self::B;
+    /// Low and high nibbles of every byte.
+    fn nibbles(self, a: Self::B) -> (Self::B, Self::B);
+    /// acc + Σ w · a over a lane's four bytes, with `w` −127…127 and `a` an activation of −127…127 with
+    /// [`Simd::ACTIVATION_OFFSET`] added.
+    fn dot(self, acc: Self::I, w: Self::B, a: Self::B) -> Self::I;
+    /// acc + Σ (w + [`Simd::WEIGHT_OFFSET`]) · a, with `w` −127…127 and `a` −127…127.
+    fn dot_grouped(self, acc: Self::I, w: Self::B, a: Self::B) -> Self::I;
+    /// acc + Σ w · a, with `w` 0…15 and `a` −127…127.
+    fn dot_nibbles(self, acc: Self::I, w: Self::B, a: Self::B) -> Self::I;
+
+    /// Runs a kernel in a function of its own, so that what many callers share is compiled once.
+    fn call<K: Kernel>(self, kernel: K) -> K::Output;
+
+    /// Asks for a cache line that will be read.
+    fn prefetch(self, p: *const u8);
+}
+
+/// Work that [`crate::isa::Isa::run`] compiles for every instruction set.
+pub trait Kernel {
+    /// What comes out.
+    type Output;
+    /// Does it. Must be `#[inline(always)]`.
+    fn run<S: Simd>(self, s: S) -> Self::Output;
+}
