@@ -8,16 +8,22 @@
 //! | `int8` | i8 of the same shape, a scale for each index of the first axis in `NAME.scale` (f32) |
 //! | `int4` | u8 `[rows, columns / 2]`, a scale for 32 columns in `NAME.scale` (f16) |
 //! | `int8.t`, `int4.t` | the same of the transposed matrix: a linear layer's `[in, out]` is stored with a row for each output |
+//! | `int8.p`, `int4.p` | the same, in the order of [`ocelli_ops::pack`]; int8 has sums of rows in `NAME.sum` (i32) |
 //!
 //! Both directions walk the module itself, so there is one list of tensors: the definition.
+
+use std::collections::BTreeSet;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use half::f16;
 use ocelli_bundle::{Bundle, BundleError, BundleWriter, TensorView};
-use ocelli_ops::quant::{GROUP, dequantize_int4, dequantize_int8, quantize_int4, quantize_int8};
+use ocelli_ops::pack::{PANEL, PackedGroups, PackedInt8, padded};
+use ocelli_ops::quant::{GROUP, dequantize_int4, dequantize_int8, nibbles, quantize_int4, quantize_int8};
+use ocelli_ops::{GroupBits, OwnedGroups, OwnedInt8, Packed};
 
 use crate::LoadError;
+use crate::blocks::{Linear, Linears};
 
 /// How a parameter is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +37,10 @@ pub enum Recipe {
         /// Of the transposed matrix.
         transposed: bool,
     },
+    /// One scale a row of the transposed matrix, in the kernels' order.
+    Int8Packed,
+    /// One scale for 32 columns of the transposed matrix, in the kernels' order.
+    Int4Packed,
     /// One scale for 32 columns of a row.
     Int4 {
         /// Of the transposed matrix.
@@ -45,6 +55,8 @@ impl Recipe {
             Some("f16") => Self::F16,
             Some("int8") => Self::Int8 { transposed: false },
             Some("int8.t") => Self::Int8 { transposed: true },
+            Some("int8.p") => Self::Int8Packed,
+            Some("int4.p") => Self::Int4Packed,
             Some("int4") => Self::Int4 { transposed: false },
             Some("int4.t") => Self::Int4 { transposed: true },
             Some(_) => return None,
@@ -57,19 +69,48 @@ impl Recipe {
             Self::F16 => Some("f16"),
             Self::Int8 { transposed: false } => Some("int8"),
             Self::Int8 { transposed: true } => Some("int8.t"),
+            Self::Int8Packed => Some("int8.p"),
+            Self::Int4Packed => Some("int4.p"),
             Self::Int4 { transposed: false } => Some("int4"),
             Self::Int4 { transposed: true } => Some("int4.t"),
         }
     }
 
-    fn transposed(self) -> bool {
-        matches!(self, Self::Int8 { transposed: true } | Self::Int4 { transposed: true })
+    /// Whether what is stored is the transposed matrix.
+    pub fn transposed(self) -> bool {
+        matches!(self, Self::Int8 { transposed: true } | Self::Int4 { transposed: true } | Self::Int8Packed | Self::Int4Packed)
     }
 }
 
-/// Gives every parameter of `module` its value from the bundle, under `prefix`. What is missing or misshapen is named.
+/// Gives every parameter of `module` its value from the bundle, under `prefix`, as floats. What is missing or misshapen is named.
 pub fn load<M: Module>(module: M, prefix: &str, bundle: &Bundle, device: &Device) -> Result<M, LoadError> {
-    let mut loader = Loader { path: vec![prefix.to_owned()], bundle, device, error: None };
+    load_but(module, prefix, bundle, device, BTreeSet::new())
+}
+
+/// [`load`], for running: the weights of linear layers come packed, and those that the bundle has in the kernels' order are not copied.
+pub fn open<M: Module + Linears>(mut module: M, prefix: &str, bundle: &Bundle, device: &Device) -> Result<M, LoadError> {
+    let (mut taken, mut failed) = (BTreeSet::new(), None);
+    module.linears(prefix, &mut |path, linear| {
+        if failed.is_some() {
+            return;
+        }
+        let name = format!("{path}.weight");
+        match packed(bundle, &name, linear, device) {
+            Ok(weight) => {
+                linear.set_packed(weight);
+                taken.insert(name);
+            }
+            Err(error) => failed = Some(error),
+        }
+    });
+    match failed {
+        None => load_but(module, prefix, bundle, device, taken),
+        Some(error) => Err(error),
+    }
+}
+
+fn load_but<M: Module>(module: M, prefix: &str, bundle: &Bundle, device: &Device, but: BTreeSet<String>) -> Result<M, LoadError> {
+    let mut loader = Loader { path: vec![prefix.to_owned()], bundle, device, but, error: None };
     let module = module.map(&mut loader);
     match loader.error {
         None => Ok(module),
@@ -81,6 +122,8 @@ struct Loader<'a> {
     path: Vec<String>,
     bundle: &'a Bundle,
     device: &'a Device,
+    /// Names of parameters that are left as they are.
+    but: BTreeSet<String>,
     error: Option<LoadError>,
 }
 
@@ -94,11 +137,12 @@ impl ModuleMapper for Loader<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if self.error.is_some() {
+        let name = self.path.join(".");
+        if self.error.is_some() || self.but.contains(&name) {
             return param;
         }
         let expected = param.lazy_shape().to_vec();
-        match read(self.bundle, &self.path.join("."), &expected) {
+        match read(self.bundle, &name, &expected) {
             Ok((values, transposed)) => {
                 let tensor = if transposed {
                     let data = TensorData::new(values, [expected[1], expected[0]]);
@@ -116,51 +160,155 @@ impl ModuleMapper for Loader<'_> {
     }
 }
 
+fn misshapen(name: &str, reason: String) -> LoadError {
+    LoadError::Misshapen { name: name.to_owned(), reason }
+}
+
+/// Tensor `name`, which a parameter of shape `expected` needs.
+fn find<'a>(bundle: &'a Bundle, name: &str, expected: &[usize]) -> Result<TensorView<'a>, LoadError> {
+    match bundle.tensor(name) {
+        Ok(view) => Ok(view),
+        Err(BundleError::MissingTensor { .. }) => Err(LoadError::Missing { name: name.to_owned(), expected: expected.to_vec() }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// How the bundle stores tensor `name`.
+fn recipe_of(bundle: &Bundle, name: &str) -> Result<Recipe, LoadError> {
+    let stored = bundle.manifest().quantization.get(name).map(String::as_str);
+    Recipe::parse(stored).ok_or_else(|| misshapen(name, format!("recipe {stored:?} is not known to this build")))
+}
+
+/// The shape in which a recipe stores a parameter of shape `expected`.
+fn stored_shape(name: &str, recipe: Recipe, expected: &[usize]) -> Result<Vec<usize>, LoadError> {
+    let mut shape = expected.to_vec();
+    if recipe.transposed() {
+        if shape.len() != 2 {
+            return Err(misshapen(name, format!("a transposed recipe needs a matrix, the model has {expected:?}")));
+        }
+        shape.swap(0, 1);
+    }
+    if matches!(recipe, Recipe::Int4 { .. } | Recipe::Int4Packed) {
+        let columns: usize = shape.iter().skip(1).product();
+        if columns == 0 || !columns.is_multiple_of(GROUP) {
+            return Err(misshapen(name, format!("int4 needs rows of a multiple of {GROUP} values, the model has {shape:?}")));
+        }
+        if recipe != Recipe::Int4Packed {
+            shape = vec![shape[0], columns / 2];
+        }
+    }
+    Ok(match recipe {
+        Recipe::Int8Packed => vec![padded(shape[0]) / PANEL, shape[1].div_ceil(4), PANEL, 4],
+        Recipe::Int4Packed => vec![padded(shape[0]) / PANEL, shape[1] / GROUP, GROUP / 8, PANEL, 4],
+        _ => shape,
+    })
+}
+
+fn has_shape(view: &TensorView<'_>, name: &str, needs: &[usize]) -> Result<(), LoadError> {
+    if view.shape == needs {
+        return Ok(());
+    }
+    Err(misshapen(name, format!("its shape is {:?}, the model needs {needs:?}", view.shape)))
+}
+
+fn has_type(view: &TensorView<'_>, name: &str, recipe: Recipe, needs: &[DType]) -> Result<(), LoadError> {
+    if needs.contains(&view.dtype) {
+        return Ok(());
+    }
+    Err(misshapen(name, format!("its type is {:?}, which does not fit its recipe {:?}", view.dtype, recipe.name())))
+}
+
 /// The floats of tensor `name`, which must have the shape `expected`; whether they are of the transposed matrix.
 fn read(bundle: &Bundle, name: &str, expected: &[usize]) -> Result<(Vec<f32>, bool), LoadError> {
-    let view = match bundle.tensor(name) {
-        Ok(view) => view,
-        Err(BundleError::MissingTensor { .. }) => {
-            return Err(LoadError::Missing { name: name.to_owned(), expected: expected.to_vec() });
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let misshapen = |reason: String| LoadError::Misshapen { name: name.to_owned(), reason };
-    let stored = bundle.manifest().quantization.get(name).map(String::as_str);
-    let recipe = Recipe::parse(stored).ok_or_else(|| misshapen(format!("recipe {stored:?} is not known to this build")))?;
-    let mut wanted = expected.to_vec();
-    if recipe.transposed() {
-        if wanted.len() != 2 {
-            return Err(misshapen(format!("a transposed recipe needs a matrix, the model has {expected:?}")));
-        }
-        wanted.swap(0, 1);
-    }
-    if matches!(recipe, Recipe::Int4 { .. }) {
-        let columns: usize = wanted.iter().skip(1).product();
-        if columns == 0 || !columns.is_multiple_of(GROUP) {
-            return Err(misshapen(format!("int4 needs rows of a multiple of {GROUP} values, the model has {wanted:?}")));
-        }
-        wanted = vec![wanted[0], columns / 2];
-    }
-    if view.shape != wanted {
-        return Err(misshapen(format!("its shape is {:?}, the model needs {wanted:?}", view.shape)));
-    }
+    let view = find(bundle, name, expected)?;
+    let recipe = recipe_of(bundle, name)?;
+    has_shape(&view, name, &stored_shape(name, recipe, expected)?)?;
     let count: usize = expected.iter().product();
     let mut values = vec![0.0; count];
-    match (recipe, view.dtype) {
-        (Recipe::F32 | Recipe::F16, DType::F32 | DType::F16) => values = floats(&view, name)?,
-        (Recipe::Int8 { .. }, DType::I8) => {
-            let scales = scales(bundle, name, wanted[0])?;
-            let integers: Vec<i8> = view.bytes.iter().map(|&byte| byte as i8).collect();
-            dequantize_int8(&integers, &scales, &mut values);
+    match recipe {
+        Recipe::F32 | Recipe::F16 => {
+            has_type(&view, name, recipe, &[DType::F32, DType::F16])?;
+            values = floats(&view, name)?;
         }
-        (Recipe::Int4 { .. }, DType::U8) => {
-            let scales: Vec<f16> = scales(bundle, name, count / GROUP)?.into_iter().map(f16::from_f32).collect();
-            dequantize_int4(view.bytes, &scales, &mut values);
+        Recipe::Int8 { transposed } => {
+            has_type(&view, name, recipe, &[DType::I8])?;
+            let rows = if transposed { expected[1] } else { expected[0] };
+            dequantize_int8(&signed(view.bytes), &scales(bundle, name, rows)?, &mut values);
         }
-        (_, dtype) => return Err(misshapen(format!("its type is {dtype:?}, which does not fit its recipe {stored:?}"))),
+        Recipe::Int4 { .. } => {
+            has_type(&view, name, recipe, &[DType::U8])?;
+            dequantize_int4(view.bytes, &halves(bundle, name, count / GROUP)?, &mut values);
+        }
+        Recipe::Int8Packed => {
+            has_type(&view, name, recipe, &[DType::I8])?;
+            let (k, n) = (expected[0], expected[1]);
+            let (bytes, scales, sums) = (signed(view.bytes), scales(bundle, name, padded(n))?, vec![0; padded(n)]);
+            let weight = PackedInt8::new(n, k, &bytes, &scales, &sums).map_err(|error| misshapen(name, error.to_string()))?;
+            for (i, value) in values.iter_mut().enumerate() {
+                *value = f32::from(weight.value(i / k, i % k)) * scales[i / k];
+            }
+        }
+        Recipe::Int4Packed => {
+            has_type(&view, name, recipe, &[DType::U8])?;
+            let (k, n) = (expected[0], expected[1]);
+            let scales = halves(bundle, name, padded(n) * (k / GROUP))?;
+            let weight =
+                PackedGroups::new(n, k, GroupBits::Int4, view.bytes, &scales).map_err(|error| misshapen(name, error.to_string()))?;
+            for (i, value) in values.iter_mut().enumerate() {
+                *value = f32::from(weight.value(i / k, i % k)) * weight.scale(i / k, i % k).to_f32();
+            }
+        }
     }
     Ok((values, recipe.transposed()))
+}
+
+/// Tensor `name` as the packed weight of `linear`: as it is where it is stored so, else packed here.
+fn packed(bundle: &Bundle, name: &str, linear: &Linear, device: &Device) -> Result<Packed, LoadError> {
+    let expected = linear.shape();
+    let [k, n] = expected;
+    let view = find(bundle, name, &expected)?;
+    let recipe = recipe_of(bundle, name)?;
+    has_shape(&view, name, &stored_shape(name, recipe, &expected)?)?;
+    let unfit = |reason: String| misshapen(name, reason);
+    let pack = |error: ocelli_ops::pack::PackError| misshapen(name, error.to_string());
+    let part = |suffix: &str| -> Result<TensorData, LoadError> {
+        let name = format!("{name}.{suffix}");
+        Ok(as_stored(&find(bundle, &name, &[padded(n)])?))
+    };
+    match recipe {
+        Recipe::Int8Packed => Packed::int8(n, k, as_stored(&view), part("scale")?, part("sum")?, device),
+        Recipe::Int4Packed => Packed::groups(n, k, GroupBits::Int4, as_stored(&view), part("scale")?, device),
+        Recipe::Int8 { transposed: true } => {
+            has_type(&view, name, recipe, &[DType::I8])?;
+            let weight = OwnedInt8::pack(n, k, &signed(view.bytes), &scales(bundle, name, n)?).map_err(pack)?;
+            Packed::from_int8(weight, device)
+        }
+        Recipe::Int4 { transposed: true } => {
+            has_type(&view, name, recipe, &[DType::U8])?;
+            let scales = halves(bundle, name, n * k / GROUP)?;
+            let weight = OwnedGroups::pack(n, k, GroupBits::Int4, &nibbles(view.bytes), &scales).map_err(pack)?;
+            Packed::from_groups(weight, device)
+        }
+        _ => {
+            let (values, transposed) = read(bundle, name, &expected)?;
+            let rows = if transposed { values } else { (0..n * k).map(|i| values[i % k * n + i / k]).collect() };
+            Packed::from_floats(n, k, &rows, device)
+        }
+    }
+    .map_err(|error| unfit(error.to_string()))
+}
+
+/// A tensor's bytes as they lie in the bundle.
+fn as_stored(view: &TensorView<'_>) -> TensorData {
+    TensorData::from_bytes(view.burn_bytes(), view.shape.to_vec(), view.dtype)
+}
+
+fn signed(bytes: &[u8]) -> Vec<i8> {
+    bytes.iter().map(|&byte| byte as i8).collect()
+}
+
+fn halves(bundle: &Bundle, name: &str, count: usize) -> Result<Vec<f16>, LoadError> {
+    Ok(scales(bundle, name, count)?.into_iter().map(f16::from_f32).collect())
 }
 
 /// `count` scales of tensor `name`.
@@ -228,19 +376,34 @@ fn write<const D: usize>(writer: &mut BundleWriter, name: &str, tensor: Tensor<D
     let shape = tensor.dims();
     let values: Vec<f32> = tensor.into_data().iter::<f32>().collect();
     let rows = shape[0].max(1);
+    let columns = values.len() / rows;
     let scale = format!("{name}.scale");
+    let rejected = |error: ocelli_ops::pack::PackError| BundleError::Rejected { entry: name.to_owned(), reason: error.to_string() };
     match recipe {
         Recipe::F32 => writer.f32(name, &shape, &values)?,
         Recipe::F16 => writer.f16(name, &shape, &values.iter().map(|&x| f16::from_f32(x)).collect::<Vec<_>>())?,
         Recipe::Int8 { .. } => {
-            let q = quantize_int8(&values, values.len() / rows);
+            let q = quantize_int8(&values, columns);
             writer.i8(name, &shape, &q.values)?;
             writer.f32(&scale, &[rows], &q.scales)?;
         }
         Recipe::Int4 { .. } => {
             let q = quantize_int4(&values);
-            writer.u8(name, &[rows, values.len() / rows / 2], q.values)?;
-            writer.f16(&scale, &[rows, values.len() / rows / GROUP], &q.scales)?;
+            writer.u8(name, &[rows, columns / 2], q.values)?;
+            writer.f16(&scale, &[rows, columns / GROUP], &q.scales)?;
+        }
+        Recipe::Int8Packed => {
+            let q = quantize_int8(&values, columns);
+            let packed = OwnedInt8::pack(rows, columns, &q.values, &q.scales).map_err(rejected)?;
+            writer.i8(name, &[padded(rows) / PANEL, columns.div_ceil(4), PANEL, 4], &packed.values)?;
+            writer.f32(&scale, &[padded(rows)], &packed.scales)?;
+            writer.i32(&format!("{name}.sum"), &[padded(rows)], &packed.sums)?;
+        }
+        Recipe::Int4Packed => {
+            let q = quantize_int4(&values);
+            let packed = OwnedGroups::pack(rows, columns, GroupBits::Int4, &nibbles(&q.values), &q.scales).map_err(rejected)?;
+            writer.u8(name, &[padded(rows) / PANEL, columns / GROUP, GROUP / 8, PANEL, 4], packed.values)?;
+            writer.f16(&scale, &[padded(rows) / PANEL, columns / GROUP, PANEL], &packed.scales)?;
         }
     }
     if let Some(recipe) = recipe.name() {

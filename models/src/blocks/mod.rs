@@ -2,8 +2,12 @@
 
 pub mod attention;
 pub mod feed_forward;
+pub mod linear;
+pub mod norm;
 pub mod transformer;
 
-pub use attention::{KeyValue, MultiHeadAttention, causal_mask, padding_mask};
+pub use attention::{KeyValue, Mask, MultiHeadAttention, padding};
 pub use feed_forward::FeedForward;
+pub use linear::{Linear, Linears};
+pub use norm::LayerNorm;
 pub use transformer::{DecoderLayer, DecoderState, EncoderLayer};

@@ -3,10 +3,11 @@
 //! Dropout acts on the residual branches, and only while gradients are recorded.
 
 use burn::module::Module;
-use burn::nn::{Dropout, DropoutConfig, LayerNorm, LayerNormConfig};
-use burn::tensor::{Bool, Device, Int, Tensor};
+use burn::nn::{Dropout, DropoutConfig};
+use burn::tensor::{Device, Int, Tensor};
 
-use super::{FeedForward, KeyValue, MultiHeadAttention};
+use super::{FeedForward, KeyValue, LayerNorm, Mask, MultiHeadAttention};
+use crate::linears;
 
 /// Self-attention and feed-forward.
 #[derive(Module, Debug)]
@@ -22,13 +23,15 @@ pub struct EncoderLayer {
     dropout: Dropout,
 }
 
+linears!(EncoderLayer { attention, feed_forward });
+
 impl EncoderLayer {
     /// A layer of width `d`.
     pub fn init(d: usize, heads: usize, hidden: usize, dropout: f64, device: &Device) -> Self {
         Self {
-            attention_norm: LayerNormConfig::new(d).init(device),
+            attention_norm: LayerNorm::init(d, device),
             attention: MultiHeadAttention::init(d, heads, device),
-            feed_forward_norm: LayerNormConfig::new(d).init(device),
+            feed_forward_norm: LayerNorm::init(d, device),
             feed_forward: FeedForward::init(d, hidden, device),
             dropout: DropoutConfig::new(dropout).init(),
         }
@@ -39,8 +42,13 @@ impl EncoderLayer {
         Self { feed_forward: self.feed_forward.with_relu(), ..self }
     }
 
-    /// `[batch, tokens, d]` → the same; `mask` as in [`MultiHeadAttention::attend`].
-    pub fn forward(&self, x: Tensor<3>, mask: Option<Tensor<4, Bool>>) -> Tensor<3> {
+    /// `[batch, tokens, d]` → the same.
+    pub fn forward(&self, x: Tensor<3>, mask: &Mask) -> Tensor<3> {
+        if !x.device().is_autodiff() {
+            let memory = self.attention.normed_key_value(&self.attention_norm, x.clone());
+            let x = self.attention.residual(&self.attention_norm, x, &memory, mask);
+            return self.feed_forward.residual(&self.feed_forward_norm, x);
+        }
         let y = self.attention.forward(self.attention_norm.forward(x.clone()), mask);
         let x = x + self.dropout.forward(y);
         let y = self.feed_forward.forward(self.feed_forward_norm.forward(x.clone()));
@@ -82,15 +90,17 @@ impl DecoderState {
     }
 }
 
+linears!(DecoderLayer { attention, cross, feed_forward });
+
 impl DecoderLayer {
     /// A layer of width `d`.
     pub fn init(d: usize, heads: usize, hidden: usize, dropout: f64, device: &Device) -> Self {
         Self {
-            attention_norm: LayerNormConfig::new(d).init(device),
+            attention_norm: LayerNorm::init(d, device),
             attention: MultiHeadAttention::init(d, heads, device),
-            cross_norm: LayerNormConfig::new(d).init(device),
+            cross_norm: LayerNorm::init(d, device),
             cross: MultiHeadAttention::init(d, heads, device),
-            feed_forward_norm: LayerNormConfig::new(d).init(device),
+            feed_forward_norm: LayerNorm::init(d, device),
             feed_forward: FeedForward::init(d, hidden, device),
             dropout: DropoutConfig::new(dropout).init(),
         }
@@ -101,24 +111,23 @@ impl DecoderLayer {
         Self { feed_forward: self.feed_forward.with_relu(), ..self }
     }
 
-    /// All tokens at once: `x [batch, tokens, d]` over `memory`, with a causal mask. The batch must be a multiple of the memory's.
-    pub fn forward(&self, x: Tensor<3>, memory: &KeyValue, mask: Tensor<4, Bool>) -> Tensor<3> {
-        let y = self.attention.forward(self.attention_norm.forward(x.clone()), Some(mask));
+    /// All tokens at once: `x [batch, tokens, d]` over `memory`, each over those up to its own. The batch must be a multiple of the memory's.
+    pub fn forward(&self, x: Tensor<3>, memory: &KeyValue) -> Tensor<3> {
+        let y = self.attention.forward(self.attention_norm.forward(x.clone()), &Mask::Causal);
         let x = x + self.dropout.forward(y);
         self.finish(x, memory)
     }
 
     /// One token a row: `x [batch, 1, d]`; `state` grows by it.
     pub fn step(&self, x: Tensor<3>, state: &mut DecoderState) -> Tensor<3> {
-        let normed = self.attention_norm.forward(x.clone());
-        let next = self.attention.key_value(normed.clone());
+        let next = self.attention.normed_key_value(&self.attention_norm, x.clone());
         let past = match state.past.take() {
             Some(past) => past.extended(next),
             None => next,
         };
-        let y = self.attention.attend(normed, &past, None);
+        let x = self.attention.residual(&self.attention_norm, x, &past, &Mask::Nothing);
         state.past = Some(past);
-        self.finish(x + y, &state.cross)
+        self.finish(x, &state.cross)
     }
 
     /// Attention over the memory, and the feed-forward network.
@@ -128,8 +137,13 @@ impl DecoderLayer {
     fn finish(&self, x: Tensor<3>, memory: &KeyValue) -> Tensor<3> {
         let [rows, tokens, d] = x.dims();
         let memories = memory.k.dims()[0];
-        let q = self.cross_norm.forward(x.clone()).reshape([memories, rows / memories * tokens, d]);
-        let y = self.cross.attend(q, memory, None).reshape([rows, tokens, d]);
+        let side_by_side = [memories, rows / memories * tokens, d];
+        if !x.device().is_autodiff() {
+            let x = self.cross.residual(&self.cross_norm, x.reshape(side_by_side), memory, &Mask::Nothing);
+            return self.feed_forward.residual(&self.feed_forward_norm, x.reshape([rows, tokens, d]));
+        }
+        let q = self.cross_norm.forward(x.clone()).reshape(side_by_side);
+        let y = self.cross.attend(q, memory, &Mask::Nothing).reshape([rows, tokens, d]);
         let x = x + self.dropout.forward(y);
         let y = self.feed_forward.forward(self.feed_forward_norm.forward(x.clone()));
         x + self.dropout.forward(y)

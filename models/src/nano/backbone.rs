@@ -6,9 +6,12 @@
 //! There is no batch norm here: it is folded into the convolutions when weights are imported ([`super::backbone_import`]).
 
 use burn::module::Module;
+use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::{Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::{Device, Tensor};
+
+use crate::blocks::Linear;
+use crate::linears;
 
 /// Side of the input picture in pixels.
 pub const SIDE: usize = 224;
@@ -99,6 +102,8 @@ pub struct Backbone {
     pub classifier: Linear,
 }
 
+linears!(Backbone { classifier });
+
 impl Backbone {
     /// A backbone with random weights.
     pub fn init(device: &Device) -> Self {
@@ -107,7 +112,7 @@ impl Backbone {
             stem: conv(3, STEM, 3, 2, 1, device),
             blocks: blocks.collect(),
             head: conv(WIDEST, HEAD, 1, 1, 1, device),
-            classifier: LinearConfig::new(HEAD, CLASSES).init(device),
+            classifier: Linear::init(HEAD, CLASSES, device),
         }
     }
 

@@ -14,9 +14,10 @@
 use std::collections::BTreeMap;
 
 use burn::module::Param;
-use burn::nn::Linear;
 use burn::nn::conv::Conv2d;
 use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::blocks::Linear;
 
 use super::backbone::{Backbone, CLASSES, HEAD, STAGES};
 

@@ -5,7 +5,7 @@
 //! (DeCap, Li et al. 2023, <https://arxiv.org/abs/2303.03032>): so a decoder trained on the vectors of texts can read the vectors of pictures.
 
 use burn::module::{Module, Param};
-use burn::nn::{Dropout, DropoutConfig, Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::nn::{Dropout, DropoutConfig, Initializer};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::module::embedding;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -13,7 +13,8 @@ use ocelli_flow::ModelError;
 use serde::{Deserialize, Serialize};
 
 use super::backbone::HEAD;
-use crate::blocks::{DecoderLayer, DecoderState, EncoderLayer, KeyValue, causal_mask};
+use crate::blocks::{DecoderLayer, DecoderState, EncoderLayer, KeyValue, LayerNorm, Linear, Mask};
+use crate::linears;
 use crate::text::{BeamOptions, Hypothesis, Specials, StepDecoder, candidates};
 
 /// Cells of the stride-32 maps, and so picture tokens.
@@ -109,20 +110,22 @@ pub struct Captioner {
     temperature: f32,
 }
 
+linears!(Captioner { head, stride16, encoder, vector, layers });
+
 impl Captioner {
     /// A captioner with random weights and an empty support.
     pub fn init(config: &CaptionerConfig, device: &Device) -> Self {
         let d = config.width;
-        let norm = || LayerNormConfig::new(d).init(device);
+        let norm = || LayerNorm::init(d, device);
         let small = Initializer::Normal { mean: 0.0, std: 0.02 };
         let layer = |_| DecoderLayer::init(d, config.heads, config.hidden, config.dropout, device).with_relu();
         Self {
-            head: LinearConfig::new(HEAD, d).init(device),
-            stride16: LinearConfig::new(4 * STRIDE16, d).init(device),
+            head: Linear::init(HEAD, d, device),
+            stride16: Linear::init(4 * STRIDE16, d, device),
             cells: small.init([CELLS, d], device),
             picture_norm: norm(),
             encoder: EncoderLayer::init(d, config.heads, config.hidden, config.dropout, device).with_relu(),
-            vector: LinearConfig::new(config.joint, config.vector_tokens * d).init(device),
+            vector: Linear::init(config.joint, config.vector_tokens * d, device),
             vector_positions: small.init([config.vector_tokens, d], device),
             memory_norm: norm(),
             support: Param::from_tensor(Tensor::zeros([config.support, config.joint], device)).set_require_grad(false),
@@ -147,7 +150,7 @@ impl Captioner {
         let head = self.head.forward(self.dropout.forward(head));
         let stride16 = self.stride16.forward(self.dropout.forward(space_to_depth(stride16)));
         let x = head + stride16 + self.cells.val().unsqueeze::<3>();
-        self.encoder.forward(self.picture_norm.forward(x), None)
+        self.encoder.forward(self.picture_norm.forward(x), &Mask::Nothing)
     }
 
     /// Memory tokens of L2-normalised vectors of the joint space: `[batch, joint]` → `[batch, vector_tokens, width]`.
@@ -180,11 +183,9 @@ impl Captioner {
     /// The decoder over whole sentences: `ids [rows, tokens]` → `[rows, tokens, width]`, what the output layer reads.
     /// As many neighbouring rows share a row of the memory as it has fewer.
     pub fn decode(&self, ids: Tensor<2, Int>, memory: &[KeyValue]) -> Tensor<3> {
-        let [_, tokens] = ids.dims();
-        let mask = causal_mask(tokens, &ids.device());
         let mut x = self.dropout.forward(self.embed(ids, 0));
         for (layer, memory) in self.layers.iter().zip(memory) {
-            x = layer.forward(x, memory, mask.clone());
+            x = layer.forward(x, memory);
         }
         self.norm.forward(x)
     }

@@ -5,12 +5,14 @@
 //! does not take its place; and attention-pooled features say what a class cannot: scene, action, number.
 
 use burn::module::{Module, Param};
-use burn::nn::{Dropout, DropoutConfig, Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::nn::{Dropout, DropoutConfig, Initializer};
 use burn::tensor::activation::{gelu, softmax};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::backbone::{CLASSES, HEAD};
+use crate::blocks::{LayerNorm, Linear};
+use crate::linears;
 use crate::text::{TextTower, TextTowerConfig};
 
 /// Both towers and the sharpness of comparisons between them.
@@ -25,6 +27,8 @@ pub struct JointSpace {
     /// `[1]`: the same between pictures and captions, where a batch is told apart.
     pub caption_scale: Param<Tensor<1>>,
 }
+
+linears!(JointSpace { text, image });
 
 impl JointSpace {
     /// Towers with random weights.
@@ -83,17 +87,17 @@ pub struct ImageHead {
     soft_weight: f64,
 }
 
+linears!(ImageHead { reduce, attention, joint });
+
 impl ImageHead {
     /// A head with random weights and no class vectors yet (all zero).
     pub fn init(config: &ImageHeadConfig, device: &Device) -> Self {
         Self {
             classes: Initializer::Zeros.init([CLASSES, config.named], device),
-            reduce: LinearConfig::new(HEAD, config.width).init(device),
-            norm: LayerNormConfig::new(config.width).init(device),
-            attention: LinearConfig::new(config.width, config.heads).init(device),
-            joint: LinearConfig::new(2 * config.width, config.joint)
-                .with_initializer(Initializer::Normal { mean: 0.0, std: 2e-3 })
-                .init(device),
+            reduce: Linear::init(HEAD, config.width, device),
+            norm: LayerNorm::init(config.width, device),
+            attention: Linear::init(config.width, config.heads, device),
+            joint: Linear::init_with(2 * config.width, config.joint, Initializer::Normal { mean: 0.0, std: 2e-3 }, device),
             dropout: DropoutConfig::new(config.dropout).init(),
             soft_temperature: config.soft_temperature,
             soft_weight: config.soft_weight,

@@ -21,7 +21,7 @@ pub mod phrase;
 pub mod presence;
 
 use burn::module::{Module, Param};
-use burn::nn::{Dropout, DropoutConfig, Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::nn::{Dropout, DropoutConfig, Initializer};
 use burn::tensor::activation::{gelu, relu};
 use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
@@ -33,7 +33,8 @@ use self::mixer::Mixer;
 pub use self::phrase::normalise_phrase;
 use self::presence::EVIDENCE;
 use super::backbone::{Features, HEAD};
-use crate::blocks::EncoderLayer;
+use crate::blocks::{EncoderLayer, LayerNorm, Linear, Mask};
+use crate::linears;
 
 const MIDDLE_CHANNELS: usize = 112;
 const FINE_CHANNELS: usize = 40;
@@ -185,12 +186,37 @@ pub struct Scores {
     pub presence: Tensor<1>,
 }
 
+linears!(GroundHead {
+    coarse,
+    global,
+    layer,
+    middle,
+    fine,
+    mixers,
+    keys,
+    values,
+    cell_boxes,
+    text,
+    text_more,
+    queries,
+    film,
+    box_hidden,
+    box_output,
+    local_query,
+    global_query,
+    presence_local,
+    presence_global,
+    presence_text,
+    presence_output,
+    presence_evidence,
+});
+
 impl GroundHead {
     /// A head with random weights.
     pub fn init(config: &GroundConfig, device: &Device) -> Self {
         let GroundConfig { width: d, box_width, joint, .. } = *config;
-        let linear = |from: usize, to: usize| LinearConfig::new(from, to).init(device);
-        let norm = || LayerNormConfig::new(d).init(device);
+        let linear = |from: usize, to: usize| Linear::init(from, to, device);
+        let norm = || LayerNorm::init(d, device);
         let zeros = |n: usize| Initializer::Zeros.init([n], device);
         let mut head = Self {
             coarse: linear(HEAD, d),
@@ -211,14 +237,14 @@ impl GroundHead {
             queries: linear(d, d),
             film: linear(d, 2 * box_width),
             box_hidden: linear(box_width, 64),
-            box_output: LinearConfig::new(64, 5).with_initializer(Initializer::Uniform { min: -0.0125, max: 0.0125 }).init(device),
+            box_output: Linear::init_with(64, 5, Initializer::Uniform { min: -0.0125, max: 0.0125 }, device),
             local_query: linear(d, d),
             global_query: linear(d, d),
             presence_local: linear(d, 64),
             presence_global: linear(d, 64),
             presence_text: linear(d, 64),
             presence_output: linear(64, 1),
-            presence_evidence: LinearConfig::new(EVIDENCE, 1).with_initializer(Initializer::Zeros).init(device),
+            presence_evidence: Linear::init_with(EVIDENCE, 1, Initializer::Zeros, device),
             log_scale: Initializer::Ones.init([1], device),
             joint_mean: zeros(joint),
             text_mean: zeros(joint),
@@ -242,7 +268,7 @@ impl GroundHead {
         let coarse = self.coarse.forward(self.dropout.forward(head)); // [batch, 49, d]
         let global = self.global.forward(joint.clone().mul_scalar(VECTOR_SCALE)).unsqueeze_dim::<3>(1) + coarse.clone().mean_dim(1);
         let tokens = Tensor::cat(vec![self.coarse_norm.forward(coarse), global], 1) + self.positions.val().unsqueeze::<3>();
-        let tokens = self.layer.forward(tokens, None); // [batch, 50, d]
+        let tokens = self.layer.forward(tokens, &Mask::Nothing); // [batch, 50, d]
         let global = tokens.clone().narrow(1, COARSE, 1).reshape([batch, d]);
 
         let upsampling = upsampling(&device).unsqueeze::<3>().expand([batch, CELLS, COARSE]);

@@ -60,13 +60,13 @@ impl Nano {
             let reason = format!("it has {} tokens, the model {}", tokenizer.vocabulary(), config.text.vocabulary);
             return Err(LoadError::Tokenizer { reason });
         }
-        let joint = weights::load(JointSpace::init(&config.text, &config.image, device), "joint", bundle, device)?;
+        let joint = weights::open(JointSpace::init(&config.text, &config.image, device), "joint", bundle, device)?;
         let label_scale = joint.label_scale.val().exp().into_data().iter::<f32>().next().unwrap_or(1.0);
         Ok(Self {
             name: manifest.name.clone(),
-            backbone: weights::load(Backbone::init(device), "backbone", bundle, device)?,
-            captioner: weights::load(Captioner::init(&config.caption, device), "caption", bundle, device)?,
-            ground: weights::load(GroundHead::init(&config.ground, device), "ground", bundle, device)?,
+            backbone: weights::open(Backbone::init(device), "backbone", bundle, device)?,
+            captioner: weights::open(Captioner::init(&config.caption, device), "caption", bundle, device)?,
+            ground: weights::open(GroundHead::init(&config.ground, device), "ground", bundle, device)?,
             calibration: config.calibration,
             joint,
             search: config.search,

@@ -4,11 +4,12 @@
 //! <https://arxiv.org/abs/1909.11942>, section 3.1); the tokens' mean after the last norm is projected to the joint space.
 
 use burn::module::{Module, Param};
-use burn::nn::{Embedding, EmbeddingConfig, Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::nn::{Embedding, EmbeddingConfig, Initializer};
 use burn::tensor::{Bool, Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::blocks::{EncoderLayer, padding_mask};
+use crate::blocks::{EncoderLayer, LayerNorm, Linear, Mask, padding};
+use crate::linears;
 
 /// Shape of a [`TextTower`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -57,6 +58,8 @@ pub struct TextTower {
     pub joint: Linear,
 }
 
+linears!(TextTower { widen, layers, joint });
+
 impl TextTower {
     /// A tower with random weights.
     pub fn init(config: &TextTowerConfig, device: &Device) -> Self {
@@ -64,27 +67,28 @@ impl TextTower {
         let small = Initializer::Normal { mean: 0.0, std: 0.02 };
         Self {
             tokens: EmbeddingConfig::new(config.vocabulary, config.factor).with_initializer(small.clone()).init(device),
-            widen: LinearConfig::new(config.factor, config.width).init(device),
+            widen: Linear::init(config.factor, config.width, device),
             positions: small.init([config.max_tokens, config.width], device),
             layers: (0..config.layers).map(layer).collect(),
-            norm: LayerNormConfig::new(config.width).init(device),
-            joint: LinearConfig::new(config.width, config.joint).init(device),
+            norm: LayerNorm::init(config.width, device),
+            joint: Linear::init(config.width, config.joint, device),
         }
     }
 
     /// Embeds texts: `ids [batch, tokens]`, padded after `lengths[i]` tokens → `[batch, joint]`, not normalised.
     pub fn forward(&self, ids: Tensor<2, Int>, lengths: &[usize]) -> Tensor<2> {
-        let [batch, tokens] = ids.dims();
+        let [_, tokens] = ids.dims();
         let device = ids.device();
         let [_, width] = self.positions.dims();
-        let mask = padding_mask(lengths, tokens, &device);
+        let hidden = padding(lengths, tokens, &device);
+        let mask = Mask::Padding(hidden.clone());
         let positions = self.positions.val().slice([0..tokens, 0..width]).unsqueeze::<3>();
         let mut x = self.widen.forward(self.tokens.forward(ids)) + positions; // [batch, tokens, width]
         for layer in &self.layers {
-            x = layer.forward(x, Some(mask.clone()));
+            x = layer.forward(x, &mask);
         }
         let x = self.norm.forward(x);
-        self.joint.forward(mean_of_tokens(x, mask.reshape([batch, tokens]), lengths))
+        self.joint.forward(mean_of_tokens(x, hidden, lengths))
     }
 }
 

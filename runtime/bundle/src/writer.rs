@@ -80,6 +80,11 @@ impl BundleWriter {
         self.tensor(name, DType::I8, shape, values.iter().map(|v| v.cast_unsigned()).collect())
     }
 
+    /// Adds a tensor of `i32`.
+    pub fn i32(&mut self, name: &str, shape: &[usize], values: &[i32]) -> Result<(), BundleError> {
+        self.tensor(name, DType::I32, shape, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+    }
+
     /// Adds a tensor of `u8`.
     pub fn u8(&mut self, name: &str, shape: &[usize], values: Vec<u8>) -> Result<(), BundleError> {
         self.tensor(name, DType::U8, shape, values)

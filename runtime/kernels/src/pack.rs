@@ -13,7 +13,7 @@
 
 use half::f16;
 
-use crate::simd::PANEL;
+pub use crate::simd::PANEL;
 
 /// Weights that share a scale in the formats with groups, as GGUF's Q8_0 and Q4_0.
 pub const GROUP: usize = 32;

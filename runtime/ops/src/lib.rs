@@ -1,12 +1,33 @@
 //! Operations models need, and the choice of the device they run on.
 //!
-//! The only crate that knows burn's backends by name: [`device`] turns what a user typed into a burn device,
-//! [`quant`] turns stored integers into the floats burn computes with, [`threads`] says how many CPU threads compute.
+//! The only crate that knows burn's backends by name.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`device`] | what a user typed, as a burn device |
+//! | [`cpu`], [`threads`] | instruction set and threads of the CPU |
+//! | [`packed`] | weights in the kernels' order, as tensors |
+//! | [`linear`](mod@linear) | linear layers on them |
+//! | [`attention`](mod@attention) | attention |
+//! | [`extension`] | the operations as an extension of burn's backends: `oracle` in burn's primitives, `flex` on the kernels |
+//! | [`quant`] | stored integers to floats, and back |
 #![forbid(unsafe_code)]
 
+pub mod attention;
+pub mod cpu;
 pub mod device;
+pub mod extension;
+mod flex;
+pub mod linear;
+mod oracle;
+pub mod packed;
 pub mod quant;
 pub mod threads;
 
+pub use attention::{AttentionOptions, attention};
 pub use device::{DeviceChoice, DeviceError, select};
+pub use linear::{After, Before, linear};
+pub use ocelli_kernels::Activation;
+pub use ocelli_kernels::pack::{self, GroupBits, OwnedGroups, OwnedInt8};
+pub use packed::{Packed, PackedError};
 pub use threads::{ThreadsError, set_threads};

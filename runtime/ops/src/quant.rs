@@ -102,6 +102,11 @@ fn squared_error(group: &[f32], scale: f16) -> f32 {
     group.iter().map(|&w| ((f32::from(nibble(w, scale)) - 8.0) * scale.to_f32() - w).powi(2)).sum()
 }
 
+/// The integers −8…7 of packed nibbles, the even column first.
+pub fn nibbles(values: &[u8]) -> Vec<i8> {
+    values.iter().flat_map(|byte| [(byte & 15) as i8 - 8, (byte >> 4) as i8 - 8]).collect()
+}
+
 /// The floats of int4 groups, into `out` of twice the length of `values`.
 pub fn dequantize_int4(values: &[u8], scales: &[f16], out: &mut [f32]) {
     for ((group, out), scale) in values.chunks_exact(GROUP / 2).zip(out.chunks_exact_mut(GROUP)).zip(scales) {

@@ -7,8 +7,12 @@ pub struct ThreadsError;
 
 /// Lets the CPU device compute on `count` threads, at least one. Call it before the first computation; without it there is one a core.
 ///
-/// The CPU backends share rayon's global pool, which is what this sizes.
+/// The kernels have a pool of their own; what burn's CPU backends compute shares rayon's global pool. Both get this size; an idle pool
+/// sleeps.
 pub fn set_threads(count: usize) -> Result<(), ThreadsError> {
+    if !crate::cpu::set_pool(count.max(1)) {
+        return Err(ThreadsError);
+    }
     rayon::ThreadPoolBuilder::new().num_threads(count.max(1)).build_global().map_err(|_| ThreadsError)
 }
 
@@ -20,6 +24,7 @@ mod tests {
     fn threads_are_set_once() {
         assert_eq!(set_threads(3), Ok(()));
         assert_eq!(rayon::current_num_threads(), 3);
+        assert_eq!(crate::cpu::pool().threads(), 3);
         assert_eq!(set_threads(2), Err(ThreadsError));
     }
 }

@@ -30,18 +30,18 @@ impl ModuleMapper for Rounder<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let recipe = (self.recipe)(&self.path.join("."), &param.lazy_shape());
         let (learns, value) = (param.is_require_grad(), param.val());
-        let transposed = matches!(recipe, Recipe::Int8 { transposed: true } | Recipe::Int4 { transposed: true });
+        let transposed = recipe.transposed();
         let turned = |x: Tensor<D>| if transposed { x.swap_dims(0, 1) } else { x };
         let device = value.device();
         let value = turned(value);
         let shape = value.dims();
         let mut values: Vec<f32> = value.into_data().iter::<f32>().collect();
         match recipe {
-            Recipe::Int8 { .. } => {
+            Recipe::Int8 { .. } | Recipe::Int8Packed => {
                 let q = quantize_int8(&values, values.len() / shape[0].max(1));
                 dequantize_int8(&q.values, &q.scales, &mut values);
             }
-            Recipe::Int4 { .. } => {
+            Recipe::Int4 { .. } | Recipe::Int4Packed => {
                 let q = quantize_int4(&values);
                 dequantize_int4(&q.values, &q.scales, &mut values);
             }

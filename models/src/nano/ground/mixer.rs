@@ -2,12 +2,13 @@
 //! (Liu et al. 2022, <https://arxiv.org/abs/2201.03545>, section 2.6).
 
 use burn::module::Module;
+use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::{LayerNorm, LayerNormConfig, PaddingConfig2d};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::{CELLS, SIDE};
-use crate::blocks::FeedForward;
+use crate::blocks::{FeedForward, LayerNorm};
+use crate::linears;
 
 const KERNEL: usize = 5;
 const REACH: usize = KERNEL / 2;
@@ -23,13 +24,15 @@ pub struct Mixer {
     pub feed_forward: FeedForward,
 }
 
+linears!(Mixer { feed_forward });
+
 impl Mixer {
     /// A block of width `d`.
     pub fn init(d: usize, device: &Device) -> Self {
         let depthwise = Conv2dConfig::new([d, d], [KERNEL, KERNEL]).with_groups(d).with_padding(PaddingConfig2d::Same);
         Self {
             depthwise: depthwise.init(device),
-            norm: LayerNormConfig::new(d).init(device),
+            norm: LayerNorm::init(d, device),
             feed_forward: FeedForward::init(d, 2 * d, device).with_relu(),
         }
     }
@@ -37,7 +40,7 @@ impl Mixer {
     /// `[batch, CELLS, d]` → the same.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let mixed = if x.device().is_autodiff() { self.as_products(x.clone()) } else { self.as_convolution(x.clone()) };
-        x + self.feed_forward.forward(self.norm.forward(mixed))
+        x + self.feed_forward.forward_normed(&self.norm, mixed)
     }
 
     fn as_convolution(&self, x: Tensor<3>) -> Tensor<3> {

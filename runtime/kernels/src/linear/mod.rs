@@ -66,6 +66,19 @@ impl<'a> Engine<'a> {
         Self { isa, pool, rows: Rows::default() }
     }
 
+    /// [`Engine::linear`] into memory of its own.
+    pub fn linear_vec(&mut self, x: &[f32], prologue: Prologue<'_>, weight: Weight<'_>, epilogue: Epilogue<'_>) -> Vec<f32> {
+        let len = x.len() / prologue.width(weight.k()) * weight.n();
+        let mut out = Vec::with_capacity(len);
+        // SAFETY: `linear` writes every one of the `len` floats, and reads none.
+        unsafe {
+            let spare = std::slice::from_raw_parts_mut(out.as_mut_ptr(), len);
+            self.linear(x, prologue, weight, epilogue, spare);
+            out.set_len(len);
+        }
+        out
+    }
+
     /// Writes activation(prologue(x) Wᵀ + b) + residual to `out`.
     ///
     /// `x` is `[M][K]` (`[M][2 K]` with [`Prologue::SiluMul`]), `out` `[M][N]`, the epilogue's bias `[N]` and residual `[M][N]`.

@@ -1,0 +1,38 @@
+//! Normalisation over the last axis.
+
+use burn::module::{Module, Param};
+use burn::nn::Initializer;
+use burn::tensor::{Device, Tensor, module};
+use ocelli_ops::Before;
+
+/// Layer normalisation (Ba et al. 2016, <https://arxiv.org/abs/1607.06450>).
+#[derive(Module, Debug)]
+pub struct LayerNorm {
+    /// `[d]`
+    pub gamma: Param<Tensor<1>>,
+    /// `[d]`
+    pub beta: Param<Tensor<1>>,
+    epsilon: f64,
+}
+
+impl LayerNorm {
+    /// Over `d` channels, with ε = 10⁻⁵.
+    pub fn init(d: usize, device: &Device) -> Self {
+        Self::init_with(d, 1e-5, device)
+    }
+
+    /// Over `d` channels.
+    pub fn init_with(d: usize, epsilon: f64, device: &Device) -> Self {
+        Self { gamma: Initializer::Ones.init([d], device), beta: Initializer::Zeros.init([d], device), epsilon }
+    }
+
+    /// `[..., d]` → the same.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        module::layer_norm(x, self.gamma.val(), Some(self.beta.val()), self.epsilon)
+    }
+
+    /// As a linear layer takes it before its product.
+    pub fn before(&self) -> Before {
+        Before::LayerNorm { weight: self.gamma.val(), bias: self.beta.val(), epsilon: self.epsilon as f32 }
+    }
+}

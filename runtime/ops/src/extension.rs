@@ -1,0 +1,140 @@
+//! The operations models need, as an extension of burn's backends.
+//!
+//! Every method has a body in burn's primitives, [`crate::oracle`], that computes on every backend and says what is right. On the CPU
+//! it is replaced by the kernels of `ocelli-kernels`.
+
+use burn::backend::{Backend, ExtensionType, Flex, backend_extension, tensor::FloatTensor};
+use ocelli_kernels::Activation;
+use ocelli_kernels::pack::GroupBits;
+
+use crate::packed::WeightPrimitive;
+use crate::{flex, oracle};
+
+/// What happens to activations before a product, with its tensors.
+#[derive(ExtensionType)]
+pub enum ProloguePrimitive<B: Backend> {
+    /// Nothing.
+    None,
+    /// Layer normalisation over the last axis.
+    LayerNorm {
+        /// `[K]`
+        weight: FloatTensor<B>,
+        /// `[K]`
+        bias: FloatTensor<B>,
+    },
+    /// Division by the root of the mean of squares.
+    RmsNorm {
+        /// `[K]`
+        weight: FloatTensor<B>,
+    },
+    /// silu(first half) · second half of the last axis.
+    SiluMul,
+}
+
+/// A tensor that may be missing.
+#[derive(ExtensionType)]
+pub enum OptionalPrimitive<B: Backend> {
+    /// Missing.
+    None,
+    /// There.
+    Some(FloatTensor<B>),
+}
+
+impl<B: Backend> OptionalPrimitive<B> {
+    /// The tensor.
+    pub fn get(self) -> Option<FloatTensor<B>> {
+        match self {
+            Self::None => None,
+            Self::Some(tensor) => Some(tensor),
+        }
+    }
+}
+
+impl OptionalPrimitive<burn::backend::Dispatch> {
+    pub(crate) fn of<const D: usize>(tensor: Option<burn::tensor::Tensor<D>>) -> Self {
+        tensor.map_or(Self::None, |tensor| Self::Some(tensor.into_dispatch()))
+    }
+}
+
+/// Everything about a linear layer that is no tensor.
+#[derive(Debug, Clone, Copy)]
+pub struct LinearOptions {
+    /// Output channels.
+    pub n: usize,
+    /// Input channels.
+    pub k: usize,
+    /// Of a weight in groups.
+    pub bits: GroupBits,
+    /// Of the prologue's norm.
+    pub epsilon: f32,
+    /// After the bias.
+    pub activation: Activation,
+}
+
+/// Everything about attention that is no tensor.
+#[derive(Debug, Clone, Copy)]
+pub struct AttentionOptions {
+    /// Heads of queries.
+    pub heads: usize,
+    /// Heads of keys and values, of which `heads` is a multiple (grouped-query attention, Ainslie et al. 2023).
+    pub kv_heads: usize,
+    /// What inner products are multiplied with.
+    pub scale: f32,
+    /// Query i of Tq sees keys up to Tk − Tq + i.
+    pub causal: bool,
+}
+
+/// Operations that are more than one of burn's.
+#[backend_extension(Flex, NdArray: cfg(feature = "ndarray"))]
+pub trait KernelOps: Backend {
+    /// activation(prologue(x) Wᵀ + bias) + residual over the last axis.
+    fn packed_linear(
+        x: FloatTensor<Self>,
+        #[extension_type] prologue: ProloguePrimitive<Self>,
+        #[extension_type] weight: WeightPrimitive<Self>,
+        #[extension_type] bias: OptionalPrimitive<Self>,
+        #[extension_type] residual: OptionalPrimitive<Self>,
+        options: LinearOptions,
+    ) -> FloatTensor<Self> {
+        oracle::packed_linear::<Self>(x, prologue, weight, bias.get(), residual.get(), options)
+    }
+
+    /// softmax(scale · q kᵀ + mask) v for every head.
+    ///
+    /// `q [B, Tq, H D]`, `k` and `v [B, Tk, G D]`, `mask [B, Tk]` is added to every query's scores.
+    fn fused_attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        #[extension_type] mask: OptionalPrimitive<Self>,
+        options: AttentionOptions,
+    ) -> FloatTensor<Self> {
+        oracle::fused_attention::<Self>(q, k, v, mask.get(), options)
+    }
+}
+
+impl KernelOps for Flex {
+    fn packed_linear(
+        x: FloatTensor<Self>,
+        prologue: ProloguePrimitive<Self>,
+        weight: WeightPrimitive<Self>,
+        bias: OptionalPrimitive<Self>,
+        residual: OptionalPrimitive<Self>,
+        options: LinearOptions,
+    ) -> FloatTensor<Self> {
+        flex::packed_linear(x, prologue, weight, bias.get(), residual.get(), options)
+    }
+
+    fn fused_attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        mask: OptionalPrimitive<Self>,
+        options: AttentionOptions,
+    ) -> FloatTensor<Self> {
+        flex::fused_attention(q, k, v, mask.get(), options)
+    }
+}
+
+#[cfg(feature = "ndarray")]
+impl KernelOps for NdArray {}

@@ -1,0 +1,205 @@
+//! The operations in burn's primitives: right on every backend, and what the fast bodies are tested against.
+
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Backend, TensorMetadata};
+use burn::tensor::{FloatDType, Scalar, Shape, Slice, TensorData};
+use ocelli_kernels::Activation;
+use ocelli_kernels::pack::{GROUP, GroupBits, padded};
+use ocelli_kernels::simd::PANEL;
+
+use crate::extension::{AttentionOptions, LinearOptions, ProloguePrimitive};
+use crate::packed::WeightPrimitive;
+
+fn scalar(x: f32) -> Scalar {
+    Scalar::Float(f64::from(x))
+}
+
+fn part(from: usize, to: usize) -> Slice {
+    Slice::new(from as isize, Some(to as isize), 1)
+}
+
+fn reshape<B: Backend>(x: FloatTensor<B>, shape: &[usize]) -> FloatTensor<B> {
+    B::float_reshape(x, Shape::from(shape.to_vec()))
+}
+
+fn widened<B: Backend>(x: IntTensor<B>, shape: &[usize]) -> FloatTensor<B> {
+    reshape::<B>(B::int_into_float(x, FloatDType::F32), shape)
+}
+
+/// The first `n` rows of a matrix, and the first `k` columns.
+fn corner<B: Backend>(x: FloatTensor<B>, n: usize, k: usize) -> FloatTensor<B> {
+    B::float_slice(x, &[part(0, n), part(0, k)])
+}
+
+/// A weight's integers, `[N, K]`, and its scales, `[N, 1]` or one an element, `[N, K]`; floats have none.
+fn unpacked<B: Backend>(weight: WeightPrimitive<B>, options: &LinearOptions) -> (FloatTensor<B>, Option<FloatTensor<B>>) {
+    let LinearOptions { n, k, bits, .. } = *options;
+    let (panels, quads) = (n.div_ceil(PANEL), k.div_ceil(4));
+    let from_quads = |values: FloatTensor<B>| {
+        let values = B::float_permute(values, &[0, 2, 1, 3]);
+        corner::<B>(reshape::<B>(values, &[panels * PANEL, quads * 4]), n, k)
+    };
+    match weight {
+        WeightPrimitive::Int8 { values, scales, .. } => {
+            let scales = corner::<B>(reshape::<B>(scales, &[padded(n), 1]), n, 1);
+            (from_quads(widened::<B>(values, &[panels, quads, PANEL, 4])), Some(scales))
+        }
+        WeightPrimitive::Groups { values, scales } => {
+            let groups = k / GROUP;
+            let values = match bits {
+                GroupBits::Int8 => {
+                    // Stored as unsigned bytes: those of 128 and more are negative.
+                    let bytes = widened::<B>(values, &[panels, quads, PANEL, 4]);
+                    let negative = B::float_floor(B::float_div_scalar(bytes.clone(), scalar(128.0)));
+                    from_quads(B::float_sub(bytes, B::float_mul_scalar(negative, scalar(256.0))))
+                }
+                GroupBits::Int4 => {
+                    let bytes = widened::<B>(values, &[panels, groups, 4, PANEL, 4]);
+                    let high = B::float_floor(B::float_div_scalar(bytes.clone(), scalar(16.0)));
+                    let low = B::float_sub(bytes, B::float_mul_scalar(high.clone(), scalar(16.0)));
+                    let both = B::float_sub_scalar(B::float_cat(vec![low, high], 2), scalar(8.0)); // [panels, groups, 8, 16, 4]
+                    from_quads(reshape::<B>(both, &[panels, quads, PANEL, 4]))
+                }
+            };
+            let scales = B::float_cast(scales, FloatDType::F32);
+            let scales = B::float_permute(reshape::<B>(scales, &[panels, groups, PANEL, 1]), &[0, 2, 1, 3]);
+            let scales = B::float_repeat_dim(scales, 3, GROUP); // [panels, 16, groups, 32]
+            (values, Some(corner::<B>(reshape::<B>(scales, &[panels * PANEL, k]), n, k)))
+        }
+        WeightPrimitive::Float { values } => {
+            let values = reshape::<B>(B::float_cast(values, FloatDType::F32), &[panels, k, PANEL]);
+            (corner::<B>(reshape::<B>(B::float_permute(values, &[0, 2, 1]), &[panels * PANEL, k]), n, k), None)
+        }
+    }
+}
+
+/// Rows rounded to whole numbers −127…127, and their scales `[…, 1]`.
+fn rounded<B: Backend>(x: FloatTensor<B>) -> (FloatTensor<B>, FloatTensor<B>) {
+    let last = x.shape().num_dims() - 1;
+    let greatest = B::float_max_abs_dim(x.clone(), last);
+    // Rows below this count as zero, here by a factor of zero.
+    let safe = B::float_clamp_min(greatest.clone(), scalar(1e-36));
+    let rounded = B::float_round(B::float_div(B::float_mul_scalar(x, scalar(127.0)), safe));
+    (rounded, B::float_div_scalar(greatest, scalar(127.0)))
+}
+
+/// A row after its prologue; `x` is `[M, K]` or wider.
+fn prepared<B: Backend>(x: FloatTensor<B>, prologue: ProloguePrimitive<B>, k: usize, epsilon: f32) -> FloatTensor<B> {
+    let row = |weight: FloatTensor<B>| reshape::<B>(weight, &[1, k]);
+    let inverse_root = |squares: FloatTensor<B>| B::float_recip(B::float_sqrt(B::float_add_scalar(squares, scalar(epsilon))));
+    match prologue {
+        ProloguePrimitive::None => x,
+        ProloguePrimitive::LayerNorm { weight, bias } => {
+            let centred = B::float_sub(x.clone(), B::float_mean_dim(x, 1));
+            let variance = B::float_mean_dim(B::float_mul(centred.clone(), centred.clone()), 1);
+            let normed = B::float_mul(centred, inverse_root(variance));
+            B::float_add(B::float_mul(normed, row(weight)), row(bias))
+        }
+        ProloguePrimitive::RmsNorm { weight } => {
+            let squares = B::float_mean_dim(B::float_mul(x.clone(), x.clone()), 1);
+            B::float_mul(B::float_mul(x, inverse_root(squares)), row(weight))
+        }
+        ProloguePrimitive::SiluMul => {
+            let rows = x.shape()[0];
+            let gates = B::float_slice(x.clone(), &[part(0, rows), part(0, k)]);
+            let values = B::float_slice(x, &[part(0, rows), part(k, 2 * k)]);
+            B::float_mul(activate::<B>(gates, Activation::Silu), values)
+        }
+    }
+}
+
+fn activate<B: Backend>(x: FloatTensor<B>, activation: Activation) -> FloatTensor<B> {
+    let gate = |x: FloatTensor<B>, z: FloatTensor<B>| B::float_mul(x, B::sigmoid(z));
+    match activation {
+        Activation::None => x,
+        Activation::Relu => B::float_clamp_min(x, scalar(0.0)),
+        Activation::Relu6 => B::float_clamp(x, scalar(0.0), scalar(6.0)),
+        Activation::Gelu => B::gelu(x),
+        Activation::QuickGelu => gate(x.clone(), B::float_mul_scalar(x, scalar(1.702))),
+        Activation::GeluTanh => {
+            let square = B::float_mul(x.clone(), x.clone());
+            let inner = B::float_add_scalar(B::float_mul_scalar(square, scalar(0.044_715)), scalar(1.0));
+            let z = B::float_mul_scalar(B::float_mul(x.clone(), inner), scalar(2.0 * 0.797_884_6));
+            gate(x, z)
+        }
+        Activation::Silu => gate(x.clone(), x),
+    }
+}
+
+pub(crate) fn packed_linear<B: Backend>(
+    x: FloatTensor<B>,
+    prologue: ProloguePrimitive<B>,
+    weight: WeightPrimitive<B>,
+    bias: Option<FloatTensor<B>>,
+    residual: Option<FloatTensor<B>>,
+    options: LinearOptions,
+) -> FloatTensor<B> {
+    let mut shape = x.shape();
+    let last = shape.num_dims() - 1;
+    let (width, rows) = (shape[last], shape.num_elements() / shape[last].max(1));
+    shape[last] = options.n;
+    let x = prepared::<B>(reshape::<B>(x, &[rows, width]), prologue, options.k, options.epsilon);
+    let groups = matches!(weight, WeightPrimitive::Groups { .. });
+    let (values, scales) = unpacked::<B>(weight, &options);
+    let y = match scales {
+        None => B::float_matmul(x, B::float_transpose(values)),
+        Some(scales) if groups => {
+            let (bytes, row_scales) = rounded::<B>(reshape::<B>(x, &[rows, options.k / GROUP, GROUP]));
+            let x = reshape::<B>(B::float_mul(bytes, row_scales), &[rows, options.k]);
+            B::float_matmul(x, B::float_transpose(B::float_mul(values, scales)))
+        }
+        Some(scales) => {
+            // Sums of whole numbers: exact as long as single precision holds them.
+            let (bytes, row_scales) = rounded::<B>(x);
+            let sums = B::float_matmul(bytes, B::float_transpose(values));
+            B::float_mul(B::float_mul(sums, row_scales), B::float_transpose(scales))
+        }
+    };
+    let y = match bias {
+        Some(bias) => B::float_add(y, reshape::<B>(bias, &[1, options.n])),
+        None => y,
+    };
+    let y = B::float_reshape(activate::<B>(y, options.activation), shape);
+    match residual {
+        Some(residual) => B::float_add(y, residual),
+        None => y,
+    }
+}
+
+/// `[B, T, heads · D]` → `[B, heads, T, D]`
+fn split<B: Backend>(x: FloatTensor<B>, heads: usize) -> FloatTensor<B> {
+    let shape = x.shape();
+    let (batch, tokens, width) = (shape[0], shape[1], shape[2]);
+    B::float_permute(reshape::<B>(x, &[batch, tokens, heads, width / heads]), &[0, 2, 1, 3])
+}
+
+pub(crate) fn fused_attention<B: Backend>(
+    q: FloatTensor<B>,
+    k: FloatTensor<B>,
+    v: FloatTensor<B>,
+    mask: Option<FloatTensor<B>>,
+    options: AttentionOptions,
+) -> FloatTensor<B> {
+    let AttentionOptions { heads, kv_heads, scale, causal } = options;
+    let (shape, tk) = (q.shape(), k.shape()[1]);
+    let (batch, tq, width) = (shape[0], shape[1], shape[2]);
+    let (group, dim) = (heads / kv_heads, width / heads);
+    let device = q.device();
+    let q = split::<B>(q, heads);
+    let q = reshape::<B>(q, &[batch, kv_heads, group * tq, dim]); // a group's heads one after another
+    let (k, v) = (split::<B>(k, kv_heads), split::<B>(v, kv_heads));
+    let scores = B::float_mul_scalar(B::float_matmul(q, B::float_swap_dims(k, 2, 3)), scalar(scale));
+    let mut scores = reshape::<B>(scores, &[batch, heads, tq, tk]);
+    if let Some(mask) = mask {
+        scores = B::float_add(scores, reshape::<B>(mask, &[batch, 1, 1, tk]));
+    }
+    if causal {
+        let hidden = |i: usize| if i % tk > tk - tq + i / tk { f32::NEG_INFINITY } else { 0.0 };
+        let data = TensorData::new((0..tq * tk).map(hidden).collect::<Vec<f32>>(), [1, 1, tq, tk]);
+        scores = B::float_add(scores, B::float_from_data(data, &device));
+    }
+    let weights = B::softmax(scores, 3);
+    let y = B::float_matmul(reshape::<B>(weights, &[batch, kv_heads, group * tq, tk]), v);
+    let y = B::float_permute(reshape::<B>(y, &[batch, heads, tq, dim]), &[0, 2, 1, 3]);
+    B::float_reshape(y, shape)
+}
