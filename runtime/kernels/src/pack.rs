@@ -363,6 +363,29 @@ pub enum Floats<'a> {
     F16(&'a [f16]),
 }
 
+impl Floats<'_> {
+    /// How many.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::F16(values) => values.len(),
+        }
+    }
+
+    /// Element `i`.
+    pub fn at(&self, i: usize) -> f64 {
+        match self {
+            Self::F32(values) => f64::from(values[i]),
+            Self::F16(values) => values[i].to_f64(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// A weight of floats, `[N/16][K][16]`.
 #[derive(Debug, Clone, Copy)]
 pub struct PackedFloat<'a> {
@@ -379,11 +402,7 @@ impl<'a> PackedFloat<'a> {
 
     /// Takes values that lie somewhere, a mapped file perhaps.
     pub fn new(n: usize, k: usize, values: Floats<'a>) -> Result<Self, PackError> {
-        let len = match values {
-            Floats::F32(values) => values.len(),
-            Floats::F16(values) => values.len(),
-        };
-        fits("the values", n, k, len, Self::values_len(n, k))?;
+        fits("the values", n, k, values.len(), Self::values_len(n, k))?;
         Ok(Self { n, k, values })
     }
 

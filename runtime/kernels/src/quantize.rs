@@ -7,6 +7,7 @@
 
 use crate::isa::Isa;
 use crate::math;
+use crate::norm::{layer_norm_row, rms_norm_row};
 use crate::pack::GROUP;
 use crate::pool::Pool;
 use crate::shared::SharedMut;
@@ -343,80 +344,5 @@ fn silu_mul_row<S: Simd>(s: S, x: &[f32], out: &mut [f32]) {
     }
     for i in whole..k {
         out[i] = gates[i] / (1.0 + (-gates[i]).exp()) * values[i];
-    }
-}
-
-/// One row of layer normalisation; the variance is taken about the mean, in a second pass.
-#[inline(always)]
-pub(crate) fn layer_norm_row<S: Simd>(s: S, x: &[f32], out: &mut [f32], weight: &[f32], bias: &[f32], epsilon: f32) {
-    let k = x.len();
-    let whole = k - k % S::LANES;
-    // SAFETY: whole vectors within slices of `k` elements.
-    unsafe {
-        let mut sum = s.splat(0.0);
-        let mut i = 0;
-        while i < whole {
-            sum = s.add(sum, s.load(x.as_ptr().add(i)));
-            i += S::LANES;
-        }
-        let mut total = s.sum(sum);
-        for &x in &x[whole..] {
-            total += x;
-        }
-        let mean = total / k as f32;
-        let mean_lanes = s.splat(mean);
-        let mut squares = s.splat(0.0);
-        i = 0;
-        while i < whole {
-            let d = s.sub(s.load(x.as_ptr().add(i)), mean_lanes);
-            squares = s.fma(d, d, squares);
-            i += S::LANES;
-        }
-        let mut square = s.sum(squares);
-        for &x in &x[whole..] {
-            square += (x - mean) * (x - mean);
-        }
-        let inverse = 1.0 / (square / k as f32 + epsilon).sqrt();
-        let inverse_lanes = s.splat(inverse);
-        i = 0;
-        while i < whole {
-            let d = s.mul(s.sub(s.load(x.as_ptr().add(i)), mean_lanes), inverse_lanes);
-            s.store(out.as_mut_ptr().add(i), s.fma(d, s.load(weight.as_ptr().add(i)), s.load(bias.as_ptr().add(i))));
-            i += S::LANES;
-        }
-        for i in whole..k {
-            out[i] = (x[i] - mean) * inverse * weight[i] + bias[i];
-        }
-    }
-}
-
-/// One row of RMS normalisation.
-#[inline(always)]
-pub(crate) fn rms_norm_row<S: Simd>(s: S, x: &[f32], out: &mut [f32], weight: &[f32], epsilon: f32) {
-    let k = x.len();
-    let whole = k - k % S::LANES;
-    // SAFETY: whole vectors within slices of `k` elements.
-    unsafe {
-        let mut squares = s.splat(0.0);
-        let mut i = 0;
-        while i < whole {
-            let x = s.load(x.as_ptr().add(i));
-            squares = s.fma(x, x, squares);
-            i += S::LANES;
-        }
-        let mut square = s.sum(squares);
-        for &x in &x[whole..] {
-            square += x * x;
-        }
-        let inverse = 1.0 / (square / k as f32 + epsilon).sqrt();
-        i = 0;
-        while i < whole {
-            let x = s.mul(s.load(x.as_ptr().add(i)), s.splat(inverse));
-            s.store(out.as_mut_ptr().add(i), s.mul(x, s.load(weight.as_ptr().add(i))));
-            i += S::LANES;
-        }
-        for i in whole..k {
-            out[i] = x[i] * inverse * weight[i];
-        }
     }
 }

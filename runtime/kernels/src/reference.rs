@@ -1,5 +1,11 @@
 //! The specification: every kernel in plain loops, with sums in double precision. Slow; always compiled.
 
+mod attention;
+mod rows;
+
+pub use attention::{attention, softmax};
+pub use rows::{embedding, norm, rope};
+
 use crate::linear::{Activation, Epilogue, Weight};
 use crate::pack::GROUP;
 use crate::quantize::Prologue;

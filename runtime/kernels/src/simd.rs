@@ -53,7 +53,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn abs(self, a: Self::F) -> Self::F;
     /// The nearest whole number, ties to even.
     fn round(self, a: Self::F) -> Self::F;
-    /// 2ⁿ for whole `n` within −126…127.
+    /// 2ⁿ for whole `n` within −126…127; 0 for −127.
     fn pow2(self, n: Self::F) -> Self::F;
     /// Sum of the lanes.
     fn sum(self, a: Self::F) -> f32;

@@ -11,6 +11,7 @@ mod int8;
 mod walk;
 
 pub use epilogue::{Activation, Epilogue};
+pub(crate) use epilogue::{load_some, store_some};
 pub use walk::Linear;
 
 use crate::isa::Isa;
