@@ -7,14 +7,20 @@
 //! | [`blocks`] | layers that more than one model is built of |
 //! | [`text`] | tokenizer, text tower, beam search |
 //! | [`nano`] | the embedded default model |
+//! | [`clip`] | vision towers of CLIP, SigLIP and OWL-ViT |
+//! | [`llama`] | decoder-only language models |
+//! | [`architecture`] | known shapes with random weights, for measuring |
 //! | [`golden`] | what a model made of a few pictures, computed anew |
 //!
 //! No module here names a backend: a device comes in, tensors live on it.
 #![forbid(unsafe_code)]
 
+pub mod architecture;
 pub mod blocks;
+pub mod clip;
 pub mod error;
 pub mod golden;
+pub mod llama;
 pub mod nano;
 pub mod registry;
 pub mod text;

@@ -5,6 +5,7 @@ pub mod feed_forward;
 pub mod linear;
 pub mod norm;
 pub mod transformer;
+pub mod vit;
 
 pub use attention::{KeyValue, Mask, MultiHeadAttention, padding};
 pub use feed_forward::FeedForward;

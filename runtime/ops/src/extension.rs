@@ -3,7 +3,7 @@
 //! Every method has a body in burn's primitives, [`crate::oracle`], that computes on every backend and says what is right. On the CPU
 //! it is replaced by the kernels of `ocelli-kernels`.
 
-use burn::backend::{Backend, ExtensionType, Flex, backend_extension, tensor::FloatTensor};
+use burn::backend::{Backend, ExtensionType, Flex, backend_extension, tensor::FloatTensor, tensor::IntTensor};
 use ocelli_kernels::Activation;
 use ocelli_kernels::pack::GroupBits;
 
@@ -84,6 +84,15 @@ pub struct AttentionOptions {
     pub causal: bool,
 }
 
+/// Everything about rotary embedding that is no tensor.
+#[derive(Debug, Clone, Copy)]
+pub struct RotaryOptions {
+    /// Heads of a token.
+    pub heads: usize,
+    /// Pairs are neighbours, as in GPT-J; else the halves of a head, as in Llama.
+    pub interleaved: bool,
+}
+
 /// Operations that are more than one of burn's.
 #[backend_extension(Flex, NdArray: cfg(feature = "ndarray"))]
 pub trait KernelOps: Backend {
@@ -111,6 +120,16 @@ pub trait KernelOps: Backend {
     ) -> FloatTensor<Self> {
         oracle::fused_attention::<Self>(q, k, v, mask.get(), options)
     }
+
+    /// Pairs of a head turned by angles: `x [B, T, H D]`, `cos` and `sin [T, D / 2]`.
+    fn rotary(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>, options: RotaryOptions) -> FloatTensor<Self> {
+        oracle::rotary::<Self>(x, cos, sin, options)
+    }
+
+    /// Rows of a packed table: `ids [I]` → `[I, K]`.
+    fn packed_embedding(ids: IntTensor<Self>, #[extension_type] table: WeightPrimitive<Self>, options: LinearOptions) -> FloatTensor<Self> {
+        oracle::packed_embedding::<Self>(ids, table, options)
+    }
 }
 
 impl KernelOps for Flex {
@@ -133,6 +152,14 @@ impl KernelOps for Flex {
         options: AttentionOptions,
     ) -> FloatTensor<Self> {
         flex::fused_attention(q, k, v, mask.get(), options)
+    }
+
+    fn rotary(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>, options: RotaryOptions) -> FloatTensor<Self> {
+        flex::rotary(x, cos, sin, options)
+    }
+
+    fn packed_embedding(ids: IntTensor<Self>, table: WeightPrimitive<Self>, options: LinearOptions) -> FloatTensor<Self> {
+        flex::packed_embedding(ids, table, options)
     }
 }
 

@@ -9,6 +9,7 @@
 //! | [`packed`] | weights in the kernels' order, as tensors |
 //! | [`linear`](mod@linear) | linear layers on them |
 //! | [`attention`](mod@attention) | attention |
+//! | [`rotary`](mod@rotary), [`embedding`](mod@embedding) | positions, and rows of packed tables |
 //! | [`extension`] | the operations as an extension of burn's backends: `oracle` in burn's primitives, `flex` on the kernels |
 //! | [`quant`] | stored integers to floats, and back |
 #![forbid(unsafe_code)]
@@ -16,18 +17,22 @@
 pub mod attention;
 pub mod cpu;
 pub mod device;
+pub mod embedding;
 pub mod extension;
 mod flex;
 pub mod linear;
 mod oracle;
 pub mod packed;
 pub mod quant;
+pub mod rotary;
 pub mod threads;
 
 pub use attention::{AttentionOptions, attention};
 pub use device::{DeviceChoice, DeviceError, select};
+pub use embedding::embedding;
 pub use linear::{After, Before, linear};
 pub use ocelli_kernels::Activation;
 pub use ocelli_kernels::pack::{self, GroupBits, OwnedGroups, OwnedInt8};
 pub use packed::{Packed, PackedError};
+pub use rotary::{RotaryOptions, RotaryTable, rotary};
 pub use threads::{ThreadsError, set_threads};

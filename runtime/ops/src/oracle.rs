@@ -7,7 +7,7 @@ use ocelli_kernels::Activation;
 use ocelli_kernels::pack::{GROUP, GroupBits, padded};
 use ocelli_kernels::simd::PANEL;
 
-use crate::extension::{AttentionOptions, LinearOptions, ProloguePrimitive};
+use crate::extension::{AttentionOptions, LinearOptions, ProloguePrimitive, RotaryOptions};
 use crate::packed::WeightPrimitive;
 
 fn scalar(x: f32) -> Scalar {
@@ -202,4 +202,32 @@ pub(crate) fn fused_attention<B: Backend>(
     let y = B::float_matmul(reshape::<B>(weights, &[batch, kv_heads, group * tq, tk]), v);
     let y = B::float_permute(reshape::<B>(y, &[batch, heads, tq, dim]), &[0, 2, 1, 3]);
     B::float_reshape(y, shape)
+}
+
+pub(crate) fn rotary<B: Backend>(x: FloatTensor<B>, cos: FloatTensor<B>, sin: FloatTensor<B>, options: RotaryOptions) -> FloatTensor<B> {
+    let shape = x.shape();
+    let (batch, tokens, heads) = (shape[0], shape[1], options.heads);
+    let pairs = shape[2] / heads / 2;
+    // The two of a pair side by side on an axis of their own.
+    let (split, axis) = if options.interleaved { ([batch, tokens, heads, pairs, 2], 4) } else { ([batch, tokens, heads, 2, pairs], 3) };
+    let x = reshape::<B>(x, &split);
+    let side = |x: FloatTensor<B>, i: usize| {
+        let mut slices: Vec<Slice> = split.iter().map(|&len| part(0, len)).collect();
+        slices[axis] = part(i, i + 1);
+        B::float_slice(x, &slices)
+    };
+    let angle = |x: FloatTensor<B>| reshape::<B>(x, &if options.interleaved { [1, tokens, 1, pairs, 1] } else { [1, tokens, 1, 1, pairs] });
+    let (a, b, cos, sin) = (side(x.clone(), 0), side(x, 1), angle(cos), angle(sin));
+    let first = B::float_sub(B::float_mul(a.clone(), cos.clone()), B::float_mul(b.clone(), sin.clone()));
+    let second = B::float_add(B::float_mul(b, cos), B::float_mul(a, sin));
+    B::float_reshape(B::float_cat(vec![first, second], axis), shape)
+}
+
+pub(crate) fn packed_embedding<B: Backend>(ids: IntTensor<B>, table: WeightPrimitive<B>, options: LinearOptions) -> FloatTensor<B> {
+    let (values, scales) = unpacked::<B>(table, &options);
+    let rows = match scales {
+        Some(scales) => B::float_mul(values, scales),
+        None => values,
+    };
+    B::float_select(rows, 0, ids)
 }

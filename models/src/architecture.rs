@@ -1,0 +1,283 @@
+//! Known architectures with random weights: for measuring, and for comparing precisions.
+
+use std::fmt;
+use std::str::FromStr;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use ocelli_ops::{GroupBits, OwnedGroups, OwnedInt8, Packed, PackedError};
+
+use crate::blocks::vit::ViTLayer;
+use crate::blocks::{LayerNorm, Linear};
+use crate::clip::vision::AttentionPool;
+use crate::clip::{Head, VisionConfig, VisionTower};
+use crate::llama::decoder::{Layer, RmsNorm};
+use crate::llama::{Decoder, DecoderConfig};
+
+/// How weights are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// Single precision.
+    F32,
+    /// int8: a scale an output channel in encoders, a scale for 32 input channels in decoders.
+    #[default]
+    Int8,
+    /// int4 with a scale for 32 input channels; in decoders the token table, which is the output layer, too, stays int8.
+    Int4,
+}
+
+/// What cannot be built.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArchitectureError {
+    /// No such name.
+    #[error("architecture {name:?} is not known; there are {known}")]
+    Unknown {
+        /// As asked for.
+        name: String,
+        /// Those there are.
+        known: String,
+    },
+    /// No such precision.
+    #[error("precision {0:?} is not known; use f32, int8 or int4")]
+    Precision(String),
+    /// A weight that cannot be packed.
+    #[error(transparent)]
+    Packed(#[from] PackedError),
+}
+
+impl FromStr for Precision {
+    type Err = ArchitectureError;
+
+    fn from_str(name: &str) -> Result<Self, ArchitectureError> {
+        match name {
+            "f32" => Ok(Self::F32),
+            "int8" => Ok(Self::Int8),
+            "int4" => Ok(Self::Int4),
+            _ => Err(ArchitectureError::Precision(name.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::F32 => "f32",
+            Self::Int8 => "int8",
+            Self::Int4 => "int4",
+        })
+    }
+}
+
+/// A shape that many models share.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Architecture {
+    /// Pictures to tokens or vectors.
+    Vision(VisionConfig),
+    /// Tokens to tokens.
+    Decoder(DecoderConfig),
+}
+
+/// Every name, and its shape.
+pub fn architectures() -> [(&'static str, Architecture); 5] {
+    [
+        ("clip-vit-b32", Architecture::Vision(VisionConfig::clip_base(32))),
+        ("clip-vit-b16", Architecture::Vision(VisionConfig::clip_base(16))),
+        ("siglip-b16-224", Architecture::Vision(VisionConfig::siglip_base())),
+        ("owlvit-b32-768", Architecture::Vision(VisionConfig::owl_base())),
+        ("smollm2-135m", Architecture::Decoder(DecoderConfig::smollm2_135m())),
+    ]
+}
+
+impl FromStr for Architecture {
+    type Err = ArchitectureError;
+
+    fn from_str(name: &str) -> Result<Self, ArchitectureError> {
+        let found = architectures().into_iter().find(|(known, _)| *known == name);
+        found
+            .map(|(_, architecture)| architecture)
+            .ok_or_else(|| ArchitectureError::Unknown { name: name.to_owned(), known: architectures().map(|(known, _)| known).join(", ") })
+    }
+}
+
+/// Weights of N(0, 0.02), the same for the same seed whatever the precision.
+struct Random<'a> {
+    state: u64,
+    precision: Precision,
+    device: &'a Device,
+}
+
+/// Standard deviation of random weights.
+const DEVIATION: f32 = 0.02;
+
+impl Random<'_> {
+    /// SplitMix64 (Steele et al. 2014).
+    fn next(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Two normal numbers at a time (Box and Muller 1958).
+    fn normal(&mut self, len: usize) -> Vec<f32> {
+        let mut out = Vec::with_capacity(len + 1);
+        while out.len() < len {
+            let bits = self.next();
+            let unit = |bits: u64| ((bits & 0xff_ffff) as f32 + 0.5) / (1 << 24) as f32;
+            let (radius, angle) = ((-2.0 * unit(bits).ln()).sqrt() * DEVIATION, std::f32::consts::TAU * unit(bits >> 32));
+            out.extend([radius * angle.cos(), radius * angle.sin()]);
+        }
+        out.truncate(len);
+        out
+    }
+
+    fn matrix(&mut self, rows: usize, columns: usize) -> Tensor<2> {
+        Tensor::from_data(TensorData::new(self.normal(rows * columns), [rows, columns]), self.device)
+    }
+
+    fn ones(&self, d: usize) -> Tensor<1> {
+        Tensor::ones([d], self.device)
+    }
+
+    fn packed(&mut self, k: usize, n: usize, grouped: bool) -> Result<Packed, PackedError> {
+        let weights = self.normal(n * k);
+        match self.precision {
+            Precision::F32 => Packed::from_floats(n, k, &weights, self.device),
+            Precision::Int8 if !grouped => Packed::from_int8(OwnedInt8::quantize(n, k, &weights)?, self.device),
+            Precision::Int8 => Packed::from_groups(OwnedGroups::quantize(n, k, GroupBits::Int8, &weights)?, self.device),
+            Precision::Int4 => Packed::from_groups(OwnedGroups::quantize(n, k, GroupBits::Int4, &weights)?, self.device),
+        }
+    }
+
+    fn linear(&mut self, k: usize, n: usize, bias: bool) -> Result<Linear, PackedError> {
+        let weight = self.packed(k, n, false)?;
+        let bias = bias.then(|| Tensor::from_data(TensorData::new(self.normal(n), [n]), self.device));
+        Ok(Linear::packed(weight, bias, self.device))
+    }
+
+    fn in_groups(&mut self, k: usize, n: usize) -> Result<Linear, PackedError> {
+        Ok(Linear::packed(self.packed(k, n, true)?, None, self.device))
+    }
+}
+
+impl VisionTower {
+    /// A tower with random weights.
+    ///
+    /// # Errors
+    /// Where a weight cannot be packed in that precision.
+    pub fn random(config: &VisionConfig, precision: Precision, seed: u64, device: &Device) -> Result<Self, ArchitectureError> {
+        let mut random = Random { state: seed, precision, device };
+        let (d, hidden) = (config.width, config.hidden);
+        let norm = || LayerNorm::init_with(d, config.epsilon, device);
+        let patches = random.linear(3 * config.patch.pow(2), d, config.patch_bias)?;
+        let embeddings = (config.class_token.then(|| random.matrix(1, d)), random.matrix(config.tokens(), d));
+        let mut layers = Vec::with_capacity(config.layers);
+        for _ in 0..config.layers {
+            let qkv = random.linear(d, 3 * d, true)?;
+            let linears = [qkv, random.linear(d, d, true)?, random.linear(d, hidden, true)?, random.linear(hidden, d, true)?];
+            layers.push(ViTLayer::new([norm(), norm()], linears, config.heads, config.activation));
+        }
+        let heads = match config.head {
+            Head::Tokens => (None, None),
+            Head::Projection(joint) => (Some(random.linear(d, joint, false)?), None),
+            Head::AttentionPool => {
+                let probe = random.matrix(1, d);
+                let (q, kv) = (random.linear(d, d, true)?, random.linear(d, 2 * d, true)?);
+                let linears = [q, kv, random.linear(d, d, true)?, random.linear(d, hidden, true)?, random.linear(hidden, d, true)?];
+                (None, Some(AttentionPool::new(probe, linears, norm(), config.heads, config.activation)))
+            }
+        };
+        let norms = (config.pre_norm.then(norm), norm());
+        Ok(Self::new(config, patches, embeddings, norms, layers, heads))
+    }
+}
+
+impl Decoder {
+    /// A decoder with random weights.
+    ///
+    /// # Errors
+    /// Where a weight cannot be packed in that precision.
+    pub fn random(config: &DecoderConfig, precision: Precision, seed: u64, device: &Device) -> Result<Self, ArchitectureError> {
+        let mut random = Random { state: seed, precision, device };
+        let (d, kv) = (config.width, config.kv_heads * config.head());
+        let norm = |random: &Random<'_>| RmsNorm::new(random.ones(d), config.epsilon);
+        let mut layers = Vec::with_capacity(config.layers);
+        for _ in 0..config.layers {
+            let qkv = random.in_groups(d, d + 2 * kv)?;
+            let linears = [qkv, random.in_groups(d, d)?, random.in_groups(d, 2 * config.hidden)?, random.in_groups(config.hidden, d)?];
+            layers.push(Layer::new([norm(&random), norm(&random)], linears));
+        }
+        let mut table = Random { precision: if precision == Precision::Int4 { Precision::Int8 } else { precision }, ..random };
+        let tokens = table.packed(d, config.vocabulary, true)?;
+        let last = norm(&table);
+        Ok(Self::new(config.clone(), tokens, layers, last, device))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Distribution;
+
+    use super::*;
+
+    fn cosine(a: Tensor<2>, b: Tensor<2>) -> f32 {
+        let dot = |a: &Tensor<2>, b: &Tensor<2>| (a.clone() * b.clone()).sum().into_scalar::<f32>();
+        dot(&a, &b) / (dot(&a, &a) * dot(&b, &b)).sqrt()
+    }
+
+    /// The least cosine among the rows of what two towers say.
+    fn least(a: &VisionTower, b: &VisionTower, picture: &Tensor<4>) -> f32 {
+        let rows = |tower: &VisionTower| {
+            let seen = tower.forward(picture.clone());
+            let [batch, tokens, d] = seen.tokens.dims();
+            seen.embedding.unwrap_or_else(|| seen.tokens.reshape([batch * tokens, d]))
+        };
+        let (a, b) = (rows(a), rows(b));
+        (0..a.dims()[0]).map(|i| cosine(a.clone().narrow(0, i, 1), b.clone().narrow(0, i, 1))).fold(1.0, f32::min)
+    }
+
+    #[test]
+    fn int8_says_what_f32_says() {
+        let device = Device::flex();
+        for (name, architecture) in architectures() {
+            let Architecture::Vision(config) = architecture else { continue };
+            let picture = Tensor::random([1, 3, config.side, config.side], Distribution::Normal(0.0, 1.0), &device);
+            let exact = VisionTower::random(&config, Precision::F32, 1, &device).unwrap();
+            let int8 = VisionTower::random(&config, Precision::Int8, 1, &device).unwrap();
+            let cosine = least(&exact, &int8, &picture);
+            assert!(cosine >= 0.999, "{name}: {cosine}");
+        }
+    }
+
+    #[test]
+    fn a_decoder_says_the_same_at_once_and_token_by_token() {
+        let device = Device::flex();
+        let config = DecoderConfig { vocabulary: 100, layers: 3, context: 20, ..DecoderConfig::smollm2_135m() };
+        let ids = [5, 99, 0, 17, 17, 3];
+        for precision in [Precision::F32, Precision::Int8, Precision::Int4] {
+            let decoder = Decoder::random(&config, precision, 2, &device).unwrap();
+            let mut cache = decoder.cache(&device);
+            let at_once = decoder.forward(&ids, &mut cache, &device).unwrap();
+            let mut cache = decoder.cache(&device);
+            let mut one_by_one = None;
+            for id in ids {
+                one_by_one = Some(decoder.forward(&[id], &mut cache, &device).unwrap());
+            }
+            let difference = (at_once.clone() - one_by_one.unwrap()).abs().max().into_scalar::<f32>();
+            let greatest = at_once.abs().max().into_scalar::<f32>();
+            // Rows are rounded to bytes each by itself: only the order of sums differs, and what it pushes over a byte's middle.
+            assert!(difference <= 0.02 * greatest, "{precision}: {difference} of {greatest}");
+            assert!(decoder.forward(&[100], &mut cache, &device).is_err());
+            assert!(decoder.forward(&[1; 15], &mut cache, &device).is_err());
+        }
+    }
+
+    #[test]
+    fn names_are_known() {
+        for (name, architecture) in architectures() {
+            assert_eq!(name.parse(), Ok(architecture));
+        }
+        assert!("resnet".parse::<Architecture>().unwrap_err().to_string().contains("clip-vit-b32"));
+    }
+}

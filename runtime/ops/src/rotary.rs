@@ -1,0 +1,42 @@
+//! Rotary position embedding.
+
+use burn::backend::Dispatch;
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::extension::KernelOps;
+pub use crate::extension::RotaryOptions;
+
+/// Cosines and sines of every position's angles (Su et al. 2021, <https://arxiv.org/abs/2104.09864>).
+#[derive(Debug, Clone)]
+pub struct RotaryTable {
+    cos: Tensor<2>,
+    sin: Tensor<2>,
+}
+
+impl RotaryTable {
+    /// Angles position · base^(−2 i / dim) for heads of `dim`.
+    pub fn new(positions: usize, dim: usize, base: f64, device: &Device) -> Self {
+        let pairs = dim / 2;
+        let angle = |i: usize| (i / pairs) as f64 * base.powf(-2.0 * (i % pairs) as f64 / dim as f64);
+        let table = |f: fn(f64) -> f64| {
+            let values: Vec<f32> = (0..positions * pairs).map(|i| f(angle(i)) as f32).collect();
+            Tensor::from_data(TensorData::new(values, [positions, pairs]), device)
+        };
+        Self { cos: table(f64::cos), sin: table(f64::sin) }
+    }
+
+    /// Positions there are.
+    pub fn positions(&self) -> usize {
+        self.cos.dims()[0]
+    }
+}
+
+/// Pairs of every head of `x [B, T, H D]` turned by the angles of the positions from `first` on.
+///
+/// # Panics
+/// Where a position is beyond the table.
+pub fn rotary(x: Tensor<3>, table: &RotaryTable, first: usize, options: RotaryOptions) -> Tensor<3> {
+    let [_, tokens, _] = x.dims();
+    let rows = |table: &Tensor<2>| table.clone().narrow(0, first, tokens).into_dispatch();
+    Tensor::from_dispatch(<Dispatch as KernelOps>::rotary(x.into_dispatch(), rows(&table.cos), rows(&table.sin), options))
+}
