@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use ocelli_flow::ModelError;
 use ocelli_ops::{GroupBits, OwnedGroups, OwnedInt8, Packed, PackedError};
 
 use crate::blocks::vit::ViTLayer;
@@ -11,7 +12,7 @@ use crate::blocks::{LayerNorm, Linear};
 use crate::clip::vision::AttentionPool;
 use crate::clip::{Head, VisionConfig, VisionTower};
 use crate::llama::decoder::{Layer, RmsNorm};
-use crate::llama::{Decoder, DecoderConfig};
+use crate::llama::{Cache, Decoder, DecoderConfig};
 
 /// How weights are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -212,6 +213,71 @@ impl Decoder {
         let tokens = table.packed(d, config.vocabulary, true)?;
         let last = norm(&table);
         Ok(Self::new(config.clone(), tokens, layers, last, device))
+    }
+}
+
+/// A tower with random weights, and a picture.
+#[derive(Debug)]
+pub struct VisionSample {
+    tower: VisionTower,
+    picture: Tensor<4>,
+}
+
+impl VisionSample {
+    /// Of an architecture's shape; the picture is noise.
+    ///
+    /// # Errors
+    /// Where a weight cannot be packed in that precision.
+    pub fn new(config: &VisionConfig, precision: Precision, seed: u64, device: &Device) -> Result<Self, ArchitectureError> {
+        let tower = VisionTower::random(config, precision, seed, device)?;
+        let shape = [1, 3, config.side, config.side];
+        let noise = Random { state: !seed, precision, device }.normal(shape.iter().product());
+        let picture = Tensor::<4>::from_data(TensorData::new(noise, shape), device).div_scalar(DEVIATION);
+        Ok(Self { tower, picture })
+    }
+
+    /// What the tower says of the picture: its vector, or its tokens where it has none.
+    ///
+    /// # Errors
+    /// Where the device does not answer.
+    pub fn encode(&self) -> Result<Vec<f32>, ModelError> {
+        let seen = self.tower.forward(self.picture.clone());
+        let data = seen.embedding.map_or_else(|| seen.tokens.into_data(), Tensor::into_data);
+        data.try_into_vec().map_err(|error| ModelError::Compute { stage: "image_encode", reason: error.to_string() })
+    }
+}
+
+/// A decoder with random weights, and what it has read.
+#[derive(Debug)]
+pub struct DecoderSample {
+    decoder: Decoder,
+    cache: Cache,
+    device: Device,
+}
+
+impl DecoderSample {
+    /// Of an architecture's shape.
+    ///
+    /// # Errors
+    /// Where a weight cannot be packed in that precision.
+    pub fn new(config: &DecoderConfig, precision: Precision, seed: u64, device: &Device) -> Result<Self, ArchitectureError> {
+        let decoder = Decoder::random(config, precision, seed, device)?;
+        let cache = decoder.cache(device);
+        Ok(Self { decoder, cache, device: device.clone() })
+    }
+
+    /// Reads tokens and gives the logits of the next.
+    ///
+    /// # Errors
+    /// Where an id is beyond the vocabulary, or there is no room for so many tokens.
+    pub fn read(&mut self, ids: &[u32]) -> Result<Vec<f32>, ModelError> {
+        let data = self.decoder.forward(ids, &mut self.cache, &self.device)?.into_data();
+        data.try_into_vec().map_err(|error| ModelError::Compute { stage: "decode", reason: error.to_string() })
+    }
+
+    /// Forgets all but the first `tokens`.
+    pub fn truncate(&mut self, tokens: usize) {
+        self.cache.truncate(tokens);
     }
 }
 

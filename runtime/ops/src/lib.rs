@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`device`] | what a user typed, as a burn device |
 //! | [`cpu`], [`threads`] | instruction set and threads of the CPU |
+//! | [`peak`] | how fast this CPU multiplies |
 //! | [`packed`] | weights in the kernels' order, as tensors |
 //! | [`linear`](mod@linear) | linear layers on them |
 //! | [`attention`](mod@attention) | attention |
@@ -23,6 +24,7 @@ mod flex;
 pub mod linear;
 mod oracle;
 pub mod packed;
+pub mod peak;
 pub mod quant;
 pub mod rotary;
 pub mod threads;

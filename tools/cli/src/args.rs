@@ -37,6 +37,10 @@ pub struct Global {
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
 
+    /// Instruction set of the CPU's kernels, for comparing (also OCELLI_ISA); default: the fastest there is
+    #[arg(long, global = true, value_name = "NAME")]
+    pub isa: Option<String>,
+
     /// One JSON object a line on standard output
     #[arg(long, global = true)]
     pub json: bool,

@@ -32,6 +32,7 @@ impl Session {
     /// Makes sure of what can be made sure of before any work: the device and the threads.
     pub fn new(global: Global, started: Instant) -> Result<Self> {
         ocelli_ops::device::select(global.device).context("--device")?;
+        ocelli_ops::cpu::set_isa(global.isa.as_deref()).context("--isa or OCELLI_ISA")?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = global.threads.map_or(cores, usize::from);
         if global.threads.is_some() {

@@ -25,29 +25,6 @@ fn parse_peak(status: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// The widest integer arithmetic this CPU has, as kernels are named after.
-pub fn isa() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    {
-        let has = [
-            (std::arch::is_x86_feature_detected!("avx512vnni"), "avx512vnni"),
-            (std::arch::is_x86_feature_detected!("avxvnni"), "avxvnni"),
-            (std::arch::is_x86_feature_detected!("avx2"), "avx2"),
-        ];
-        has.into_iter().find_map(|(has, name)| has.then_some(name)).unwrap_or("sse2")
-    }
-    #[cfg(target_arch = "aarch64")]
-    {
-        let has =
-            [(std::arch::is_aarch64_feature_detected!("i8mm"), "i8mm"), (std::arch::is_aarch64_feature_detected!("dotprod"), "dotprod")];
-        has.into_iter().find_map(|(has, name)| has.then_some(name)).unwrap_or("neon")
-    }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    {
-        std::env::consts::ARCH
-    }
-}
-
 /// What one call took, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Took {

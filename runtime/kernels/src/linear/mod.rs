@@ -80,6 +80,19 @@ impl<'a> Engine<'a> {
         out
     }
 
+    /// The product of [`Engine::linear`] once more, with the rows of the call before, which must have been with a weight of this kind and
+    /// shape: for measuring how fast this CPU multiplies.
+    ///
+    /// # Panics
+    /// Where lengths do not fit.
+    pub fn multiply_again(&self, weight: Weight<'_>, out: &mut [f32]) {
+        match weight {
+            Weight::Int8(weight) => walk::again(self, int8::Int8(weight), out),
+            Weight::Groups(weight) => walk::again(self, groups::Groups(weight), out),
+            Weight::Float(weight) => walk::again(self, float::Float(weight), out),
+        }
+    }
+
     /// Writes activation(prologue(x) Wᵀ + b) + residual to `out`.
     ///
     /// `x` is `[M][K]` (`[M][2 K]` with [`Prologue::SiluMul`]), `out` `[M][N]`, the epilogue's bias `[N]` and residual `[M][N]`.

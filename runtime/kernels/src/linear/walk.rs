@@ -69,6 +69,12 @@ pub(super) fn run<T: Tile>(engine: &mut Engine<'_>, linear: Linear<'_>, tile: T,
     }
 }
 
+/// The product alone, of rows that are ready from the call before.
+pub(super) fn again<T: Tile>(engine: &Engine<'_>, tile: T, out: &mut [f32]) {
+    assert!(out.len() == engine.rows.blocks.rows * tile.shape().0, "{} results", out.len());
+    share(engine, tile, Epilogue::default(), out);
+}
+
 /// Shares the tiles among threads: by strips where there are enough, else by blocks of rows.
 fn share<T: Tile>(engine: &Engine<'_>, tile: T, epilogue: Epilogue<'_>, out: &mut [f32]) {
     let (n, k) = tile.shape();

@@ -1,5 +1,8 @@
 //! `ocelli bench`: how long each stage takes on this machine.
 
+mod architecture;
+mod peak;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,13 +17,15 @@ use ocelli_pipeline::picture;
 use ocelli_preprocess::Squash;
 use serde::{Deserialize, Serialize};
 
-use super::caption::Decoding;
+use crate::commands::caption::Decoding;
 use crate::failure::Outcome;
 use crate::output::Output;
 use crate::session::Session;
 use crate::stats::{median, min};
 use crate::text;
 use crate::usage::{self, Took, timed};
+
+use self::peak::Peak;
 
 /// Loading is repeated less often: it is long, and happens once.
 const LOAD_RUNS: usize = 5;
@@ -34,6 +39,13 @@ pub struct Args {
     /// What to look for; may be repeated; default: three phrases
     #[arg(long, value_name = "S", num_args = 1..)]
     phrase: Vec<String>,
+    /// Measure a known architecture with random weights instead of a model: clip-vit-b32, clip-vit-b16, siglip-b16-224, owlvit-b32-768,
+    /// smollm2-135m, or nano
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["model", "image", "phrase"])]
+    arch: Option<String>,
+    /// Precision of --arch's weights: f32, int8 or int4; default: int8
+    #[arg(long, value_name = "T", requires = "arch")]
+    dtype: Option<String>,
     /// Times each stage is run
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     runs: u32,
@@ -58,6 +70,12 @@ struct Line<'a> {
     isa: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     tokens_per_s: Option<f64>,
+    /// Thousands of millions of multiplications a second, in the fastest run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gmacs: Option<f64>,
+    /// The same as a part of what the machine was measured to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    of_peak: Option<f64>,
 }
 
 /// What one process needed, after the stages.
@@ -68,6 +86,15 @@ struct Summary {
     first_frame_ms: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     peak_rss_bytes: Option<u64>,
+    /// What the machine was measured to do.
+    #[serde(flatten)]
+    peak: Option<Peak>,
+}
+
+impl Summary {
+    fn new(first_frame_ms: f64, peak: Option<Peak>) -> Self {
+        Self { r#type: "bench_summary", first_frame_ms, peak_rss_bytes: usage::peak_rss_bytes(), peak }
+    }
 }
 
 /// A stage and what each of its runs took.
@@ -76,10 +103,33 @@ struct Stage {
     took: Vec<Took>,
     /// Tokens a run generates, where it generates any.
     tokens: Option<usize>,
+    /// Multiplications a run, where they are counted.
+    multiplications: Option<usize>,
+}
+
+impl Stage {
+    fn new(name: &'static str) -> Self {
+        Self { name, took: Vec::new(), tokens: None, multiplications: None }
+    }
+
+    fn multiplying(self, multiplications: usize) -> Self {
+        Self { multiplications: Some(multiplications), ..self }
+    }
+
+    fn of_tokens(self, tokens: usize) -> Self {
+        Self { tokens: Some(tokens), ..self }
+    }
 }
 
 /// Load, then a first frame as a user meets it, then the same again and again.
 pub fn run(session: &Session, mut args: Args) -> Result<Outcome> {
+    // nano's weights are in the program: it needs no random ones.
+    if let Some(name) = args.arch.clone().filter(|name| name != "nano") {
+        return architecture::run(session, &name, &args);
+    }
+    if let Some(dtype) = args.dtype.as_deref().filter(|&dtype| dtype != "int8") {
+        anyhow::bail!("--dtype {dtype}: nano comes in int8 only");
+    }
     if args.phrase.is_empty() {
         args.phrase = ["a dog", "a person", "a red car"].map(str::to_owned).into();
     }
@@ -113,11 +163,11 @@ pub fn run(session: &Session, mut args: Args) -> Result<Outcome> {
         loads.push(took);
     }
 
-    let mut stages = vec![Stage { name: "load", took: loads, tokens: None }];
+    let mut stages = vec![Stage { took: loads, ..Stage::new("load") }];
     stages.extend(work.stages);
     let quantized = commonest(manifest.quantization.values());
-    let lines: Vec<Line> = stages.iter().map(|stage| line(session, &manifest.family, quantized, stage)).collect();
-    show(&session.out, &lines, &Summary { r#type: "bench_summary", first_frame_ms, peak_rss_bytes: usage::peak_rss_bytes() })?;
+    let lines: Vec<Line> = stages.iter().map(|stage| line(session, &manifest.family, quantized, stage, 0.0)).collect();
+    show(&session.out, &lines, &Summary::new(first_frame_ms, None))?;
     Ok(Outcome::Done)
 }
 
@@ -214,7 +264,7 @@ impl<'a> Work<'a> {
     fn note(&mut self, name: &'static str, took: Took, tokens: Option<usize>) {
         match self.stages.iter_mut().find(|stage| stage.name == name) {
             Some(stage) => stage.took.push(took),
-            None => self.stages.push(Stage { name, took: vec![took], tokens }),
+            None => self.stages.push(Stage { took: vec![took], tokens, ..Stage::new(name) }),
         }
     }
 
@@ -231,10 +281,12 @@ fn commonest<'a>(recipes: impl Iterator<Item = &'a String>) -> &'a str {
     counts.into_iter().max_by_key(|(_, count)| *count).map_or("f32", |(recipe, _)| recipe)
 }
 
-fn line<'a>(session: &Session, arch: &'a str, dtype: &'a str, stage: &Stage) -> Line<'a> {
+/// `peak`: multiplications that the machine can do, in thousands of millions a second.
+fn line<'a>(session: &Session, arch: &'a str, dtype: &'a str, stage: &Stage, peak: f64) -> Line<'a> {
     let wall: Vec<f64> = stage.took.iter().map(|took| took.wall_ms).collect();
     let cpu: Vec<f64> = stage.took.iter().map(|took| took.cpu_ms).collect();
     let ms_median = median(&wall);
+    let gmacs = stage.multiplications.filter(|_| min(&wall) > 0.0).map(|count| count as f64 / min(&wall) / 1e6);
     Line {
         r#type: "bench",
         arch,
@@ -247,8 +299,10 @@ fn line<'a>(session: &Session, arch: &'a str, dtype: &'a str, stage: &Stage) -> 
         runs: stage.took.len(),
         threads: session.threads,
         device: session.device.to_string(),
-        isa: usage::isa(),
+        isa: ocelli_ops::cpu::isa().name(),
         tokens_per_s: stage.tokens.filter(|_| ms_median > 0.0).map(|tokens| tokens as f64 / ms_median * 1e3),
+        gmacs,
+        of_peak: gmacs.filter(|_| peak > 0.0).map(|gmacs| gmacs / peak),
     }
 }
 
@@ -262,11 +316,20 @@ fn show(out: &Output, lines: &[Line], summary: &Summary) -> Result<()> {
     }
     out.text(format!("{:<13} {:>9} {:>9} {:>9} {:>9} {:>6}", "ms", "min", "median", "CPU min", "CPU med.", "runs"))?;
     for line in lines {
-        let speed = line.tokens_per_s.map_or_else(String::new, |speed| format!("  {speed:.0} tokens/s"));
+        let mut speed = line.tokens_per_s.map_or_else(String::new, |speed| format!("  {speed:.0} tokens/s"));
+        if let Some(gmacs) = line.gmacs {
+            speed += &format!("  {gmacs:.0} GMAC/s");
+        }
+        if let Some(part) = line.of_peak {
+            speed += &format!(", {:.0} % of the peak", part * 100.0);
+        }
         out.text(format!(
             "{:<13} {:>9.2} {:>9.2} {:>9.2} {:>9.2} {:>6}{speed}",
             line.stage, line.ms_min, line.ms_median, line.cpu_ms_min, line.cpu_ms_median, line.runs
         ))?;
+    }
+    if let Some(peak) = &summary.peak {
+        out.text(format!("the machine's peak: int8 {:.0} GMAC/s, f32 {:.0} GMAC/s", peak.int8_gmacs, peak.f32_gmacs))?;
     }
     out.text(format!("first frame {:.0} ms after the start", summary.first_frame_ms))?;
     summary.peak_rss_bytes.map_or(Ok(()), |bytes| out.text(format!("peak memory {:.0} MB", bytes as f64 / 1e6)))
