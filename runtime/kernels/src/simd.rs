@@ -126,6 +126,30 @@ pub trait Simd: Copy + Send + Sync + 'static {
 
     /// Asks for a cache line that will be read.
     fn prefetch(self, p: *const u8);
+
+    /// Swaps lane i of row j with lane j of row i, for the first `LANES` rows.
+    #[inline(always)]
+    fn transpose(self, rows: &mut [Self::F; PANEL]) {
+        let (mut from, mut to) = ([0.0_f32; PANEL * PANEL], [0.0_f32; PANEL * PANEL]);
+        // SAFETY: both have room for `PANEL` vectors of at most `PANEL` lanes.
+        unsafe {
+            let mut i = 0;
+            while i < Self::LANES {
+                self.store(from.as_mut_ptr().add(i * Self::LANES), rows[i]);
+                i += 1;
+            }
+            let mut i = 0;
+            while i < Self::LANES * Self::LANES {
+                to[i] = from[i % Self::LANES * Self::LANES + i / Self::LANES];
+                i += 1;
+            }
+            let mut i = 0;
+            while i < Self::LANES {
+                rows[i] = self.load(to.as_ptr().add(i * Self::LANES));
+                i += 1;
+            }
+        }
+    }
 }
 
 /// Work that [`crate::isa::Isa::run`] compiles for every instruction set.

@@ -37,7 +37,17 @@ struct Case {
 
 impl Case {
     #[allow(clippy::too_many_arguments)]
-    fn new(seed: u64, queries: usize, keys: usize, heads: usize, kv_heads: usize, dim: usize, half: bool, by_head: bool, spare: usize) -> Self {
+    fn new(
+        seed: u64,
+        queries: usize,
+        keys: usize,
+        heads: usize,
+        kv_heads: usize,
+        dim: usize,
+        half: bool,
+        by_head: bool,
+        spare: usize,
+    ) -> Self {
         let cache = |seed: u64| {
             let mut values = noise(seed, kv_heads * (keys + spare) * dim);
             for i in 0..values.len() {
@@ -57,7 +67,11 @@ impl Case {
     fn view(&self) -> Attention<'_> {
         let cache = |singles, halves| {
             let values = if self.half { Floats::F16(halves) } else { Floats::F32(singles) };
-            if self.by_head { Heads::by_head(values, self.keys + self.spare, self.dim) } else { Heads::by_token(values, self.kv_heads, self.dim) }
+            if self.by_head {
+                Heads::by_head(values, self.keys + self.spare, self.dim)
+            } else {
+                Heads::by_token(values, self.kv_heads, self.dim)
+            }
         };
         Attention {
             q: Heads::by_token(&self.q, self.heads, self.dim),
@@ -177,7 +191,8 @@ fn every_tail_of_every_tile() {
 fn shapes_of_models() {
     let pool = Pool::new(2);
     // Queries, keys, heads, key-value heads, D: CLIP B/32, ViT-B/16, OWL-ViT, and decoders in prefill and decoding.
-    let shapes = [(50, 50, 12, 12, 64), (197, 197, 3, 3, 64), (577, 577, 2, 2, 64), (64, 64, 9, 3, 64), (1, 512, 9, 3, 64), (1, 700, 8, 1, 128)];
+    let shapes =
+        [(50, 50, 12, 12, 64), (197, 197, 3, 3, 64), (577, 577, 2, 2, 64), (64, 64, 9, 3, 64), (1, 512, 9, 3, 64), (1, 700, 8, 1, 128)];
     let shapes = shapes.into_iter().chain([(3, 513, 6, 2, 96), (130, 1030, 2, 1, 128), (300, 300, 2, 1, 40), (5, 300, 8, 1, 32)]);
     for isa in Isa::all() {
         for (queries, keys, heads, kv_heads, dim) in shapes.clone() {

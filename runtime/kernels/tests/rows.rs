@@ -225,7 +225,8 @@ fn turning_keeps_lengths_and_depends_on_distance_only() {
                 let (mut q, mut k) = (noise(6, 32), noise(7, 32));
                 for (x, position) in [(&mut q, m), (&mut k, n)] {
                     let positions = Positions::From(position);
-                    engine.rope(&Rope { table: &table, pairs, positions, tokens: 1, heads: 1, dim: 32, row_stride: 32, head_stride: 32 }, x);
+                    engine
+                        .rope(&Rope { table: &table, pairs, positions, tokens: 1, heads: 1, dim: 32, row_stride: 32, head_stride: 32 }, x);
                 }
                 q.iter().zip(&k).map(|(q, k)| q * k).sum::<f32>()
             };

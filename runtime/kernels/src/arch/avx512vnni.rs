@@ -181,4 +181,37 @@ impl Simd for Avx512Vnni {
     fn prefetch(self, p: *const u8) {
         token!(_mm_prefetch::<_MM_HINT_T0>(p.cast()))
     }
+    #[inline(always)]
+    fn transpose(self, rows: &mut [__m512; crate::simd::PANEL]) {
+        token!({
+            // Pairs of rows, then of pairs, within quarters; then the quarters of rows i, i + 4, i + 8 and i + 12.
+            let mut a = *rows;
+            let mut i = 0;
+            while i < 16 {
+                a[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
+                a[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
+                i += 2;
+            }
+            let mut b = a;
+            let mut i = 0;
+            while i < 16 {
+                let (p, q, r, s) = (a[i], a[i + 1], a[i + 2], a[i + 3]);
+                b[i] = _mm512_shuffle_ps::<0x44>(p, r);
+                b[i + 1] = _mm512_shuffle_ps::<0xee>(p, r);
+                b[i + 2] = _mm512_shuffle_ps::<0x44>(q, s);
+                b[i + 3] = _mm512_shuffle_ps::<0xee>(q, s);
+                i += 4;
+            }
+            let mut i = 0;
+            while i < 4 {
+                let (even, odd) = (_mm512_shuffle_f32x4::<0x88>(b[i], b[i + 4]), _mm512_shuffle_f32x4::<0xdd>(b[i], b[i + 4]));
+                let (even2, odd2) = (_mm512_shuffle_f32x4::<0x88>(b[i + 8], b[i + 12]), _mm512_shuffle_f32x4::<0xdd>(b[i + 8], b[i + 12]));
+                rows[i] = _mm512_shuffle_f32x4::<0x88>(even, even2);
+                rows[i + 4] = _mm512_shuffle_f32x4::<0x88>(odd, odd2);
+                rows[i + 8] = _mm512_shuffle_f32x4::<0xdd>(even, even2);
+                rows[i + 12] = _mm512_shuffle_f32x4::<0xdd>(odd, odd2);
+                i += 1;
+            }
+        })
+    }
 }

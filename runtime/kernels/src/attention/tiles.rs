@@ -30,8 +30,8 @@ pub(super) fn chunks(rows: usize, kv_heads: usize, dim: usize, threads: usize) -
 pub(super) fn run(isa: Isa, part: Part<'_>) {
     let (rows, dim) = (part.rows.1 - part.rows.0, part.attention.dim);
     let padded = dim.next_multiple_of(PANEL);
-    // Queries, results, states, keys, values, scores.
-    let len = (rows + PANEL) * (dim + padded + 2) + KEYS * (dim + padded) + MOST_ROWS * KEYS + 4 * PANEL;
+    // Keys, values, scores, results, queries, states.
+    let len = KEYS * (dim + padded) + MOST_ROWS * KEYS + rows * (padded + dim + 2) + 4 * PANEL;
     with_scratch(isa, len, |isa, memory| isa.run(Tiles { part, memory }));
 }
 
@@ -82,7 +82,8 @@ impl Kernel for Tiles<'_> {
             let scores = v.add(KEYS * width);
             let acc = scores.add(MOST_ROWS * KEYS);
             let q = acc.add((rows * width).next_multiple_of(PANEL));
-            let states = q.add((rows * dim).next_multiple_of(PANEL)).cast::<State>();
+            // A vector more than there are queries: see `start`.
+            let states = q.add((rows * dim).next_multiple_of(PANEL) + PANEL).cast::<State>();
             let memory = Memory { q, acc, states, k, v, scores, width };
             let blocks = Blocks::new(rows, S::F32_ROWS.min(MOST_ROWS));
             self.start(s, memory, blocks);
@@ -109,32 +110,61 @@ impl Tiles<'_> {
     /// # Safety
     /// The memory is there.
     #[inline(always)]
-    unsafe fn start<S: Simd>(&self, _s: S, memory: Memory, blocks: Blocks) {
+    unsafe fn start<S: Simd>(&self, s: S, memory: Memory, blocks: Blocks) {
         let Part { attention, kv_head, rows, .. } = self.part;
-        let sign = 1.0_f32.copysign(attention.scale);
-        let mut i = 0;
-        while i < blocks.count {
-            let (from, len) = (i * blocks.block, blocks.len(i));
-            let mut r = 0;
-            while r < len {
-                let (head, query) = attention.row(kv_head, rows.0 + from + r);
-                // SAFETY: `check` has seen that the strides reach no further than the slice; the rest is the caller's.
-                unsafe {
-                    let row = attention.q.values.as_ptr().add(query * attention.q.row_stride + head * attention.q.head_stride);
-                    let to = memory.q.add(from * attention.dim + r);
+        let sign = s.splat(1.0_f32.copysign(attention.scale));
+        // SAFETY: `check` has seen that the strides reach no further than the slice; the rest is the caller's.
+        unsafe {
+            let mut i = 0;
+            while i < blocks.count {
+                let (from, len) = (i * blocks.block, blocks.len(i));
+                // Whole vectors are written, and what is too much in one is written over by the next. So that nothing else is, the last
+                // rows come first.
+                let mut first = len.next_multiple_of(S::LANES);
+                while first > 0 {
+                    first -= S::LANES;
+                    let mut starts = [attention.q.values.as_ptr(); PANEL];
+                    let mut r = 0;
+                    while r < S::LANES {
+                        if first + r < len {
+                            let (head, query) = attention.row(kv_head, rows.0 + from + first + r);
+                            starts[r] = starts[r].add(query * attention.q.row_stride + head * attention.q.head_stride);
+                        }
+                        r += 1;
+                    }
+                    let to = memory.q.add(from * attention.dim + first);
                     let mut d = 0;
                     while d < attention.dim {
-                        *to.add(d * len) = *row.add(d) * sign;
-                        d += 1;
+                        let width = (attention.dim - d).min(S::LANES);
+                        let mut tile = [s.splat(0.0); PANEL];
+                        let mut r = 0;
+                        while r < S::LANES {
+                            if first + r < len {
+                                tile[r] = s.mul(Element::load(s, starts[r].add(d), width), sign);
+                            }
+                            r += 1;
+                        }
+                        s.transpose(&mut tile);
+                        let mut r = 0;
+                        while r < S::LANES {
+                            if r < width {
+                                s.store(to.add((d + r) * len), tile[r]);
+                            }
+                            r += 1;
+                        }
+                        d += S::LANES;
                     }
-                    *memory.states.add(from + r) = State::START;
                 }
+                i += 1;
+            }
+            let rows = rows.1 - rows.0;
+            let mut r = 0;
+            while r < rows {
+                *memory.states.add(r) = State::START;
                 r += 1;
             }
-            i += 1;
+            memory.acc.write_bytes(0, rows * memory.width);
         }
-        // SAFETY: the caller's.
-        unsafe { memory.acc.write_bytes(0, (rows.1 - rows.0) * memory.width) };
     }
 
     /// One block of rows over one block of keys.
@@ -241,30 +271,33 @@ impl Kernel for Pack<'_> {
 /// The rows are readable; there is room for whole panels.
 #[inline(always)]
 unsafe fn pack_keys<S: Simd, T: Element>(s: S, from: *const T, stride: usize, keys: usize, dim: usize, to: *mut f32) {
-    let mut buffer = [0.0_f32; 16];
     // SAFETY: the caller's.
     unsafe {
-        let mut panel = 0;
-        while panel * PANEL < keys {
-            let to = to.add(panel * dim * PANEL);
-            let mut lane = 0;
-            while lane < PANEL {
-                let j = panel * PANEL + lane;
-                let mut d = 0;
-                while d < dim {
-                    let len = (dim - d).min(S::LANES);
-                    let x = if j < keys { T::load(s, from.add(j * stride + d), len) } else { s.splat(0.0) };
-                    s.store(buffer.as_mut_ptr(), x);
-                    let mut i = 0;
-                    while i < len {
-                        *to.add((d + i) * PANEL + lane) = buffer[i];
-                        i += 1;
+        let mut j = 0;
+        while j < keys.next_multiple_of(PANEL) {
+            let to = to.add(j / PANEL * dim * PANEL + j % PANEL);
+            let mut d = 0;
+            while d < dim {
+                let len = (dim - d).min(S::LANES);
+                let mut rows = [s.splat(0.0); PANEL];
+                let mut i = 0;
+                while i < S::LANES {
+                    if j + i < keys {
+                        rows[i] = T::load(s, from.add((j + i) * stride + d), len);
                     }
-                    d += S::LANES;
+                    i += 1;
                 }
-                lane += 1;
+                s.transpose(&mut rows);
+                let mut i = 0;
+                while i < S::LANES {
+                    if i < len {
+                        s.store(to.add((d + i) * PANEL), rows[i]);
+                    }
+                    i += 1;
+                }
+                d += S::LANES;
             }
-            panel += 1;
+            j += S::LANES;
         }
     }
 }
