@@ -4,8 +4,11 @@
 //! whole vectors; over both go all of the task's rows, R at a time: R × V vectors of scores, a softmax in the nearest cache, R × V
 //! vectors of results. Packing costs as much as a dozen rows, so a task should have many.
 
+use std::marker::PhantomData;
+
+use super::products::{Bf16, Products, Single};
 use super::scores::{KEYS, State, add_bias, weigh};
-use super::{Element, Part, with_floats, with_scratch};
+use super::{Element, Part, Precision, with_floats, with_scratch};
 use crate::isa::Isa;
 use crate::linear::store_some;
 use crate::pack::Floats;
@@ -72,6 +75,17 @@ impl Kernel for Tiles<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        if S::BF16 && self.part.attention.precision == Precision::Fast {
+            self.all::<S, Bf16>(s);
+        } else {
+            self.all::<S, Single>(s);
+        }
+    }
+}
+
+impl Tiles<'_> {
+    #[inline(always)]
+    fn all<S: Simd, P: Products>(&self, s: S) {
         let attention = self.part.attention;
         let (dim, rows) = (attention.dim, self.part.rows.1 - self.part.rows.0);
         let width = dim.next_multiple_of(S::LANES);
@@ -86,15 +100,15 @@ impl Kernel for Tiles<'_> {
             let states = q.add((rows * dim).next_multiple_of(PANEL) + PANEL).cast::<State>();
             let memory = Memory { q, acc, states, k, v, scores, width };
             let blocks = Blocks::new(rows, S::F32_ROWS.min(MOST_ROWS));
-            self.start(s, memory, blocks);
+            self.start::<S, P>(s, memory, blocks);
             let block = Blocks::new(attention.keys, KEYS).block.next_multiple_of(2 * PANEL).min(KEYS);
             let mut start = 0;
             while start < attention.keys {
                 let keys = Keys { start, len: block.min(attention.keys - start) };
-                s.call(Pack { part: self.part, memory, keys });
+                s.call(Pack::<P> { part: self.part, memory, keys, products: PhantomData });
                 let mut i = 0;
                 while i < blocks.count {
-                    self.block(s, memory, keys, i * blocks.block, blocks.len(i));
+                    self.block::<S, P>(s, memory, keys, i * blocks.block, blocks.len(i));
                     i += 1;
                 }
                 start += block;
@@ -102,15 +116,13 @@ impl Kernel for Tiles<'_> {
             self.finish(s, memory);
         }
     }
-}
 
-impl Tiles<'_> {
     /// Queries in the order that tiles broadcast them, results and states at zero.
     ///
     /// # Safety
     /// The memory is there.
     #[inline(always)]
-    unsafe fn start<S: Simd>(&self, s: S, memory: Memory, blocks: Blocks) {
+    unsafe fn start<S: Simd, P: Products>(&self, s: S, memory: Memory, blocks: Blocks) {
         let Part { attention, kv_head, rows, .. } = self.part;
         let sign = s.splat(1.0_f32.copysign(attention.scale));
         // SAFETY: `check` has seen that the strides reach no further than the slice; the rest is the caller's.
@@ -132,7 +144,7 @@ impl Tiles<'_> {
                         }
                         r += 1;
                     }
-                    let to = memory.q.add(from * attention.dim + first);
+                    let to = memory.q.add(from * attention.dim.div_ceil(P::PER_WORD) + first);
                     let mut d = 0;
                     while d < attention.dim {
                         let width = (attention.dim - d).min(S::LANES);
@@ -148,9 +160,9 @@ impl Tiles<'_> {
                         let mut r = 0;
                         while r < S::LANES {
                             if r < width {
-                                s.store(to.add((d + r) * len), tile[r]);
+                                P::store(s, to.add((d + r) / P::PER_WORD * len), tile[r], tile[(r + 1) % PANEL]);
                             }
-                            r += 1;
+                            r += P::PER_WORD;
                         }
                         d += S::LANES;
                     }
@@ -172,22 +184,22 @@ impl Tiles<'_> {
     /// # Safety
     /// The memory is there, with the keys packed.
     #[inline(always)]
-    unsafe fn block<S: Simd>(&self, s: S, memory: Memory, keys: Keys, from: usize, len: usize) {
+    unsafe fn block<S: Simd, P: Products>(&self, s: S, memory: Memory, keys: Keys, from: usize, len: usize) {
         // SAFETY: the caller's.
         unsafe {
             match len {
-                1 => self.rows::<S, 1>(s, memory, keys, from),
-                2 => self.rows::<S, 2>(s, memory, keys, from),
-                3 => self.rows::<S, 3>(s, memory, keys, from),
-                4 => self.rows::<S, 4>(s, memory, keys, from),
-                5 => self.rows::<S, 5>(s, memory, keys, from),
-                6 => self.rows::<S, 6>(s, memory, keys, from),
-                7 => self.rows::<S, 7>(s, memory, keys, from),
-                8 => self.rows::<S, 8>(s, memory, keys, from),
-                9 => self.rows::<S, 9>(s, memory, keys, from),
-                10 => self.rows::<S, 10>(s, memory, keys, from),
-                11 => self.rows::<S, 11>(s, memory, keys, from),
-                _ => self.rows::<S, 12>(s, memory, keys, from),
+                1 => self.rows::<S, P, 1>(s, memory, keys, from),
+                2 => self.rows::<S, P, 2>(s, memory, keys, from),
+                3 => self.rows::<S, P, 3>(s, memory, keys, from),
+                4 => self.rows::<S, P, 4>(s, memory, keys, from),
+                5 => self.rows::<S, P, 5>(s, memory, keys, from),
+                6 => self.rows::<S, P, 6>(s, memory, keys, from),
+                7 => self.rows::<S, P, 7>(s, memory, keys, from),
+                8 => self.rows::<S, P, 8>(s, memory, keys, from),
+                9 => self.rows::<S, P, 9>(s, memory, keys, from),
+                10 => self.rows::<S, P, 10>(s, memory, keys, from),
+                11 => self.rows::<S, P, 11>(s, memory, keys, from),
+                _ => self.rows::<S, P, 12>(s, memory, keys, from),
             }
         }
     }
@@ -195,11 +207,11 @@ impl Tiles<'_> {
     /// # Safety
     /// As [`Tiles::block`].
     #[inline(always)]
-    unsafe fn rows<S: Simd, const R: usize>(&self, s: S, memory: Memory, keys: Keys, from: usize) {
+    unsafe fn rows<S: Simd, P: Products, const R: usize>(&self, s: S, memory: Memory, keys: Keys, from: usize) {
         if R > S::F32_ROWS {
             return;
         }
-        s.call(Rows::<R> { part: self.part, memory, keys, from });
+        s.call(Rows::<P, R> { part: self.part, memory, keys, from, products: PhantomData });
     }
 
     /// Divides and writes.
@@ -229,13 +241,14 @@ impl Tiles<'_> {
 }
 
 /// Packs a block of keys and values.
-struct Pack<'a> {
+struct Pack<'a, P> {
     part: Part<'a>,
     memory: Memory,
     keys: Keys,
+    products: PhantomData<P>,
 }
 
-impl Kernel for Pack<'_> {
+impl<P: Products> Kernel for Pack<'_, P> {
     type Output = ();
 
     #[inline(always)]
@@ -246,7 +259,7 @@ impl Kernel for Pack<'_> {
         unsafe {
             with_floats!(k.values, values => {
                 let from = values.as_ptr().add(self.keys.start * k.row_stride + kv_head * k.head_stride);
-                pack_keys(s, from, k.row_stride, self.keys.len, attention.dim, self.memory.k);
+                pack_keys::<S, P, _>(s, from, k.row_stride, self.keys.len, attention.dim, self.memory.k);
             });
             with_floats!(v.values, values => {
                 let from = values.as_ptr().add(self.keys.start * v.row_stride + kv_head * v.head_stride);
@@ -254,11 +267,16 @@ impl Kernel for Pack<'_> {
                 while j < self.keys.len {
                     let mut d = 0;
                     while d < attention.dim {
-                        let x = Element::load(s, from.add(j * v.row_stride + d), (attention.dim - d).min(S::LANES));
-                        s.store(self.memory.v.add(j * self.memory.width + d), x);
+                        let (from, width) = (from.add(j * v.row_stride + d), (attention.dim - d).min(S::LANES));
+                        let mut next = s.splat(0.0);
+                        if P::PER_WORD == 2 && j + 1 < self.keys.len {
+                            next = Element::load(s, from.add(v.row_stride), width);
+                        }
+                        let to = self.memory.v.add(j / P::PER_WORD * self.memory.width + d);
+                        P::store(s, to, Element::load(s, from, width), next);
                         d += S::LANES;
                     }
-                    j += 1;
+                    j += P::PER_WORD;
                 }
             });
         }
@@ -270,12 +288,12 @@ impl Kernel for Pack<'_> {
 /// # Safety
 /// The rows are readable; there is room for whole panels.
 #[inline(always)]
-unsafe fn pack_keys<S: Simd, T: Element>(s: S, from: *const T, stride: usize, keys: usize, dim: usize, to: *mut f32) {
+unsafe fn pack_keys<S: Simd, P: Products, T: Element>(s: S, from: *const T, stride: usize, keys: usize, dim: usize, to: *mut f32) {
     // SAFETY: the caller's.
     unsafe {
         let mut j = 0;
         while j < keys.next_multiple_of(PANEL) {
-            let to = to.add(j / PANEL * dim * PANEL + j % PANEL);
+            let to = to.add(j / PANEL * dim.div_ceil(P::PER_WORD) * PANEL + j % PANEL);
             let mut d = 0;
             while d < dim {
                 let len = (dim - d).min(S::LANES);
@@ -291,9 +309,9 @@ unsafe fn pack_keys<S: Simd, T: Element>(s: S, from: *const T, stride: usize, ke
                 let mut i = 0;
                 while i < S::LANES {
                     if i < len {
-                        s.store(to.add((d + i) * PANEL), rows[i]);
+                        P::store(s, to.add((d + i) / P::PER_WORD * PANEL), rows[i], rows[(i + 1) % PANEL]);
                     }
-                    i += 1;
+                    i += P::PER_WORD;
                 }
                 d += S::LANES;
             }
@@ -303,21 +321,23 @@ unsafe fn pack_keys<S: Simd, T: Element>(s: S, from: *const T, stride: usize, ke
 }
 
 /// R rows over one block of keys.
-struct Rows<'a, const R: usize> {
+struct Rows<'a, P, const R: usize> {
     part: Part<'a>,
     memory: Memory,
     keys: Keys,
     /// First row, counted from the task's first.
     from: usize,
+    products: PhantomData<P>,
 }
 
-impl<const R: usize> Kernel for Rows<'_, R> {
+impl<P: Products, const R: usize> Kernel for Rows<'_, P, R> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { part: Part { attention, kv_head, rows, .. }, memory, keys, from } = self;
-        let dim = attention.dim;
+        let Self { part: Part { attention, kv_head, rows, .. }, memory, keys, from, .. } = self;
+        // Words of a query or key.
+        let dim = attention.dim.div_ceil(P::PER_WORD);
         let mut seen = [0; R];
         let mut most = 0;
         let mut r = 0;
@@ -339,12 +359,12 @@ impl<const R: usize> Kernel for Rows<'_, R> {
                 let (k, to) = (memory.k.add(panel * dim * PANEL), memory.scores.add(panel * PANEL));
                 match S::LANES {
                     16 if panel + 2 <= panels => {
-                        score::<S, R, 2>(s, q, k, dim, to);
+                        score::<S, P, R, 2>(s, q, k, dim, to);
                         panel += 1;
                     }
-                    16 => score::<S, R, 1>(s, q, k, dim, to),
-                    8 => score::<S, R, 2>(s, q, k, dim, to),
-                    _ => score::<S, R, 4>(s, q, k, dim, to),
+                    16 => score::<S, P, R, 1>(s, q, k, dim, to),
+                    8 => score::<S, P, R, 2>(s, q, k, dim, to),
+                    _ => score::<S, P, R, 4>(s, q, k, dim, to),
                 }
                 panel += 1;
             }
@@ -356,23 +376,24 @@ impl<const R: usize> Kernel for Rows<'_, R> {
                     let (head, query) = attention.row(kv_head, rows.0 + from + r);
                     add_bias(s, scores, attention, head, query, keys.start, seen[r]);
                 }
-                before[r] = weigh(s, scores, seen[r], panels * PANEL, attention.unit(), &mut *memory.states.add(from + r));
+                before[r] = weigh::<S, P>(s, scores, seen[r], panels * PANEL, attention.unit(), &mut *memory.states.add(from + r));
                 r += 1;
             }
             let width = memory.width;
+            let words = most.div_ceil(P::PER_WORD);
             let acc = memory.acc.add(from * width);
             let mut d = 0;
             while d < width {
                 let left = (width - d) / S::LANES;
                 let v = memory.v.add(d);
                 if S::LANES == 4 && left >= 4 {
-                    mix::<S, R, 4>(s, memory.scores, v, width, most, &before, acc.add(d));
+                    mix::<S, P, R, 4>(s, memory.scores, v, width, words, &before, acc.add(d));
                     d += 4 * S::LANES;
                 } else if left >= 2 {
-                    mix::<S, R, 2>(s, memory.scores, v, width, most, &before, acc.add(d));
+                    mix::<S, P, R, 2>(s, memory.scores, v, width, words, &before, acc.add(d));
                     d += 2 * S::LANES;
                 } else {
-                    mix::<S, R, 1>(s, memory.scores, v, width, most, &before, acc.add(d));
+                    mix::<S, P, R, 1>(s, memory.scores, v, width, words, &before, acc.add(d));
                     d += S::LANES;
                 }
             }
@@ -380,12 +401,12 @@ impl<const R: usize> Kernel for Rows<'_, R> {
     }
 }
 
-/// Scores of R queries, `[D][R]`, and V vectors of keys.
+/// Scores of R queries, `[D][R]`, and V vectors of keys; `dim` counts words.
 ///
 /// # Safety
 /// The panels exist; `to` has room in rows of `KEYS`.
 #[inline(always)]
-unsafe fn score<S: Simd, const R: usize, const V: usize>(s: S, q: *const f32, k: *const f32, dim: usize, to: *mut f32) {
+unsafe fn score<S: Simd, P: Products, const R: usize, const V: usize>(s: S, q: *const f32, k: *const f32, dim: usize, to: *mut f32) {
     let per_panel = PANEL / S::LANES;
     let mut acc = [[s.splat(0.0); V]; R];
     // SAFETY: the caller's.
@@ -393,18 +414,18 @@ unsafe fn score<S: Simd, const R: usize, const V: usize>(s: S, q: *const f32, k:
         let mut q = q;
         let mut i = 0;
         while i < dim {
-            let mut keys = [s.splat(0.0); V];
+            let mut keys = [P::splat(s, q); V];
             let mut v = 0;
             while v < V {
-                keys[v] = s.load(k.add((v / per_panel * dim + i) * PANEL + v % per_panel * S::LANES));
+                keys[v] = P::load(s, k.add((v / per_panel * dim + i) * PANEL + v % per_panel * S::LANES));
                 v += 1;
             }
             let mut r = 0;
             while r < R {
-                let x = s.splat(*q.add(r));
+                let x = P::splat(s, q.add(r));
                 let mut v = 0;
                 while v < V {
-                    acc[r][v] = s.fma(keys[v], x, acc[r][v]);
+                    acc[r][v] = P::fma(s, keys[v], x, acc[r][v]);
                     v += 1;
                 }
                 r += 1;
@@ -427,9 +448,9 @@ unsafe fn score<S: Simd, const R: usize, const V: usize>(s: S, q: *const f32, k:
 /// acc · before + weights · values, for R rows of weights and V vectors of values.
 ///
 /// # Safety
-/// There are `keys` weights a row and rows of values `width` apart; `acc` has R rows `width` apart.
+/// There are `keys` words of weights a row and as many rows of values `width` apart; `acc` has R rows `width` apart.
 #[inline(always)]
-unsafe fn mix<S: Simd, const R: usize, const V: usize>(
+unsafe fn mix<S: Simd, P: Products, const R: usize, const V: usize>(
     s: S,
     weights: *const f32,
     values: *const f32,
@@ -453,18 +474,18 @@ unsafe fn mix<S: Simd, const R: usize, const V: usize>(
         let mut from = values;
         let mut j = 0;
         while j < keys {
-            let mut row = [s.splat(0.0); V];
+            let mut row = [P::splat(s, from); V];
             let mut v = 0;
             while v < V {
-                row[v] = s.load(from.add(v * S::LANES));
+                row[v] = P::load(s, from.add(v * S::LANES));
                 v += 1;
             }
             let mut r = 0;
             while r < R {
-                let x = s.splat(*weights.add(r * KEYS + j));
+                let x = P::splat(s, weights.add(r * KEYS + j));
                 let mut v = 0;
                 while v < V {
-                    sums[r][v] = s.fma(row[v], x, sums[r][v]);
+                    sums[r][v] = P::fma(s, row[v], x, sums[r][v]);
                     v += 1;
                 }
                 r += 1;
