@@ -123,27 +123,25 @@ fn tolerance(a: &Attention<'_>, query: usize, head: usize) -> f64 {
     1e-30 + (2.0 * of_scores.exp_m1() + of_sums + 6e-7) * value
 }
 
-fn check(isa: Isa, pool: &Pool, a: &Attention<'_>, note: &str) {
+fn check(isas: &[Isa], pool: &Pool, a: &Attention<'_>, note: &str) {
     let expected = reference::attention(a);
-    // What lies between the rows must stay.
-    let stride = a.heads * a.dim + 3;
-    let mut out = vec![7.5; (a.queries - 1) * stride + a.heads * a.dim];
-    Engine::new(isa, pool).attention(a, &mut out, stride);
-    for query in 0..a.queries {
-        for head in 0..a.heads {
-            let close = tolerance(a, query, head);
-            for d in 0..a.dim {
-                let y = f64::from(out[query * stride + head * a.dim + d]);
-                let e = expected[(query * a.heads + head) * a.dim + d];
+    let tolerances: Vec<f64> = (0..a.queries * a.heads).map(|row| tolerance(a, row / a.heads, row % a.heads)).collect();
+    for &isa in isas {
+        // What lies between the rows must stay.
+        let stride = a.heads * a.dim + 3;
+        let mut out = vec![7.5; (a.queries - 1) * stride + a.heads * a.dim];
+        Engine::new(isa, pool).attention(a, &mut out, stride);
+        for (query, row) in out.chunks(stride).enumerate() {
+            for (i, &y) in row[..a.heads * a.dim].iter().enumerate() {
+                let head = i / a.dim;
+                let (y, e, close) = (f64::from(y), expected[query * a.heads * a.dim + i], tolerances[query * a.heads + head]);
                 if e.is_nan() {
-                    assert!(y.is_nan(), "{isa} {note} query {query} head {head} at {d}: {y}, not NaN");
+                    assert!(y.is_nan(), "{isa} {note} query {query} head {head} at {i}: {y}, not NaN");
                 } else {
-                    assert!((y - e).abs() <= close, "{isa} {note} query {query} head {head} at {d}: {y}, not {e} within {close}");
+                    assert!((y - e).abs() <= close, "{isa} {note} query {query} head {head} at {i}: {y}, not {e} within {close}");
                 }
             }
-        }
-        if query + 1 < a.queries {
-            assert_eq!(out[query * stride + a.heads * a.dim..][..3], [7.5; 3], "{isa} {note}: written between rows");
+            assert!(row[a.heads * a.dim..].iter().all(|&x| x == 7.5), "{isa} {note}: written between rows");
         }
     }
 }
@@ -169,22 +167,18 @@ proptest! {
             ..case.view()
         };
         let pool = Pool::new(threads);
-        for isa in Isa::all() {
-            check(isa, &pool, &a, "random");
-        }
+        check(&Isa::all(), &pool, &a, "random");
     }
 }
 
 #[test]
 fn every_tail_of_every_tile() {
     let pool = Pool::new(1);
-    for isa in Isa::all() {
-        for queries in (1..=14).chain([23, 24, 37]) {
-            for keys in [1, 2, 15, 16, 17, 33, 256, 257] {
-                for dim in [1, 3, 8, 15, 16, 17, 32, 40, 64, 80] {
-                    let case = Case::new((queries * keys * dim) as u64, queries, keys, 1, 1, dim, false, false, 0);
-                    check(isa, &pool, &case.view(), &format!("{queries}x{keys}x{dim}"));
-                }
+    for queries in (1..=14).chain([23, 24, 37]) {
+        for keys in [1, 2, 15, 16, 17, 33, 256, 257] {
+            for dim in [1, 3, 8, 15, 16, 17, 32, 40, 64, 80] {
+                let case = Case::new((queries * keys * dim) as u64, queries, keys, 1, 1, dim, false, false, 0);
+                check(&Isa::all(), &pool, &case.view(), &format!("{queries}x{keys}x{dim}"));
             }
         }
     }
@@ -197,12 +191,10 @@ fn shapes_of_models() {
     let shapes =
         [(50, 50, 12, 12, 64), (197, 197, 2, 2, 64), (577, 577, 1, 1, 64), (64, 64, 9, 3, 64), (1, 512, 9, 3, 64), (1, 700, 8, 1, 128)];
     let shapes = shapes.into_iter().chain([(3, 513, 6, 2, 96), (130, 1030, 2, 1, 128), (300, 300, 2, 1, 40), (5, 300, 8, 1, 32)]);
-    for isa in Isa::all() {
-        for (queries, keys, heads, kv_heads, dim) in shapes.clone() {
-            for (half, causal) in [(false, false), (true, true)] {
-                let case = Case::new(3, queries, keys, heads, kv_heads, dim, half, !half, 5);
-                check(isa, &pool, &Attention { causal, ..case.view() }, &format!("{queries}x{keys} {heads}/{kv_heads}x{dim}"));
-            }
+    for (queries, keys, heads, kv_heads, dim) in shapes {
+        for (half, causal) in [(false, false), (true, true)] {
+            let case = Case::new(3, queries, keys, heads, kv_heads, dim, half, !half, 5);
+            check(&Isa::all(), &pool, &Attention { causal, ..case.view() }, &format!("{queries}x{keys} {heads}/{kv_heads}x{dim}"));
         }
     }
 }
@@ -212,9 +204,7 @@ fn a_fused_projection_is_read_where_it_lies() {
     let (tokens, heads, dim) = (50, 4, 24);
     let pool = Pool::new(1);
     let qkv = noise(8, tokens * 3 * heads * dim);
-    for isa in Isa::all() {
-        check(isa, &pool, &Attention::fused(&qkv, heads, dim), "fused");
-    }
+    check(&Isa::all(), &pool, &Attention::fused(&qkv, heads, dim), "fused");
 }
 
 #[test]
@@ -246,7 +236,7 @@ fn rows_with_nothing_to_see_are_zero() {
         for queries in [1, 3, 30] {
             let case = Case::new(5, queries, 300, 3, 1, 40, false, false, 0);
             let mask = vec![f32::NEG_INFINITY; 300];
-            check(isa, &pool, &Attention { key_mask: Some(&mask), ..case.view() }, "all masked");
+            check(&[isa], &pool, &Attention { key_mask: Some(&mask), ..case.view() }, "all masked");
             let mut out = vec![1.0; queries * 120];
             Engine::new(isa, &pool).attention(&Attention { key_mask: Some(&mask), ..case.view() }, &mut out, 120);
             assert!(out.iter().all(|&x| x == 0.0), "{isa}");
@@ -255,13 +245,13 @@ fn rows_with_nothing_to_see_are_zero() {
             assert!(out.iter().all(|&x| x == 0.0), "{isa}");
             // The first block of keys masked, a later one not.
             let mask: Vec<f32> = (0..300).map(|i| if i < 290 { f32::NEG_INFINITY } else { 0.0 }).collect();
-            check(isa, &pool, &Attention { key_mask: Some(&mask), ..case.view() }, "masked at first");
+            check(&[isa], &pool, &Attention { key_mask: Some(&mask), ..case.view() }, "masked at first");
         }
         // More queries than keys: the first ones see none.
         let case = Case::new(6, 20, 7, 2, 2, 16, false, false, 0);
-        check(isa, &pool, &Attention { causal: true, ..case.view() }, "causal, fewer keys than queries");
+        check(&[isa], &pool, &Attention { causal: true, ..case.view() }, "causal, fewer keys than queries");
         let case = Case::new(6, 3, 2, 2, 2, 16, false, false, 0);
-        check(isa, &pool, &Attention { causal: true, ..case.view() }, "causal, fewer keys than queries");
+        check(&[isa], &pool, &Attention { causal: true, ..case.view() }, "causal, fewer keys than queries");
     }
 }
 
