@@ -5,7 +5,7 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use half::f16;
 use ocelli_kernels::pack::Floats;
-use ocelli_kernels::{Attention, Engine, Heads, Isa, Pool};
+use ocelli_kernels::{Attention, Engine, Heads, Isa, Pool, Precision};
 
 fn main() {
     divan::main();
@@ -34,6 +34,13 @@ fn run(bencher: Bencher<'_, '_>, attention: Attention<'_>) {
 fn encoder(bencher: Bencher<'_, '_>, tokens: usize) {
     let qkv = noise(tokens * 3 * 12 * 64);
     run(bencher, Attention::fused(&qkv, 12, 64));
+}
+
+/// The same with products of bfloat16, where the instruction set has them.
+#[divan::bench(args = [50, 197, 577, 1024])]
+fn encoder_fast(bencher: Bencher<'_, '_>, tokens: usize) {
+    let qkv = noise(tokens * 3 * 12 * 64);
+    run(bencher, Attention { precision: Precision::Fast, ..Attention::fused(&qkv, 12, 64) });
 }
 
 /// A decoder's prompt: 9 heads over 3, causal. Counts what is masked, too.
@@ -72,5 +79,6 @@ fn decoder<'a>(q: &'a [f32], k: Floats<'a>, v: Floats<'a>, queries: usize, keys:
         causal: true,
         key_mask: None,
         bias: None,
+        precision: Precision::Full,
     }
 }

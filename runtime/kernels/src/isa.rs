@@ -21,6 +21,9 @@ pub enum Isa {
     /// AVX-512 with VNNI.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni(arch::avx512vnni::Avx512Vnni),
+    /// AVX-512 with VNNI and BF16.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16(arch::avx512bf16::Avx512Bf16),
 }
 
 /// An instruction set that cannot be had.
@@ -44,6 +47,7 @@ impl Isa {
             all.extend(arch::avx2::Avx2::new().map(Self::Avx2));
             all.extend(arch::avxvnni::AvxVnni::new().map(Self::AvxVnni));
             all.extend(arch::avx512vnni::Avx512Vnni::new().map(Self::Avx512Vnni));
+            all.extend(arch::avx512bf16::Avx512Bf16::new().map(Self::Avx512Bf16));
         }
         all
     }
@@ -83,6 +87,8 @@ impl Isa {
             Self::AvxVnni(_) => "avxvnni",
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Vnni(_) => "avx512vnni",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16(_) => "avx512bf16",
         }
     }
 
@@ -97,6 +103,8 @@ impl Isa {
             Self::AvxVnni(s) => s.run(kernel),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Vnni(s) => s.run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16(s) => s.run(kernel),
         }
     }
 }

@@ -33,7 +33,7 @@ mod shared;
 pub mod simd;
 pub mod softmax;
 
-pub use attention::{Attention, Heads};
+pub use attention::{Attention, Heads, Precision};
 pub use embedding::{EmbeddingError, Table};
 pub use isa::Isa;
 pub use linear::{Activation, Engine, Epilogue, Weight};

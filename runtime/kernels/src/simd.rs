@@ -126,6 +126,63 @@ pub trait Simd: Copy + Send + Sync + 'static {
 
     /// Asks for a cache line that will be read.
     fn prefetch(self, p: *const u8);
+
+    /// Whether there are the products of bfloat16 below. Where not, nobody calls them, and they do nothing.
+    const BF16: bool = false;
+
+    /// Both rounded to bfloat16: lane i holds `even` i in its low half and `odd` i in its high one.
+    #[inline(always)]
+    fn pair_bf16(self, _even: Self::F, _odd: Self::F) -> Self::B {
+        const { assert!(!Self::BF16) };
+        // SAFETY: the bytes are there.
+        unsafe { self.load_b([0_u8; 4 * PANEL].as_ptr()) }
+    }
+    /// Bytes to memory.
+    ///
+    /// # Safety
+    /// `4 * LANES` bytes must be writable at `p`.
+    #[inline(always)]
+    unsafe fn store_b(self, _p: *mut u8, _a: Self::B) {
+        const { assert!(!Self::BF16) };
+    }
+    /// Lanes rounded to bfloat16, to memory.
+    ///
+    /// # Safety
+    /// `2 * LANES` bytes must be writable at `p`.
+    #[inline(always)]
+    unsafe fn store_bf16(self, _p: *mut u8, _a: Self::F) {
+        const { assert!(!Self::BF16) };
+    }
+    /// acc + Σ a · b over a lane's two bfloat16.
+    #[inline(always)]
+    fn dot_bf16(self, acc: Self::F, _a: Self::B, _b: Self::B) -> Self::F {
+        const { assert!(!Self::BF16) };
+        acc
+    }
+
+    /// Swaps lane i of row j with lane j of row i, for the first `LANES` rows.
+    #[inline(always)]
+    fn transpose(self, rows: &mut [Self::F; PANEL]) {
+        let (mut from, mut to) = ([0.0_f32; PANEL * PANEL], [0.0_f32; PANEL * PANEL]);
+        // SAFETY: both have room for `PANEL` vectors of at most `PANEL` lanes.
+        unsafe {
+            let mut i = 0;
+            while i < Self::LANES {
+                self.store(from.as_mut_ptr().add(i * Self::LANES), rows[i]);
+                i += 1;
+            }
+            let mut i = 0;
+            while i < Self::LANES * Self::LANES {
+                to[i] = from[i % Self::LANES * Self::LANES + i / Self::LANES];
+                i += 1;
+            }
+            let mut i = 0;
+            while i < Self::LANES {
+                rows[i] = self.load(to.as_ptr().add(i * Self::LANES));
+                i += 1;
+            }
+        }
+    }
 }
 
 /// Work that [`crate::isa::Isa::run`] compiles for every instruction set.

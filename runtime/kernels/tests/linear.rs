@@ -1,5 +1,7 @@
 //! Linear layers on every instruction set of this CPU, against the plain loops of the reference.
 
+#![allow(clippy::unwrap_used, clippy::needless_range_loop)]
+
 use half::f16;
 use ocelli_kernels::pack::{Floats, GROUP, GroupBits, pack_float};
 use ocelli_kernels::{Activation, Engine, Epilogue, Isa, OwnedGroups, OwnedInt8, PackedFloat, Pool, Prologue, Weight, reference};

@@ -24,7 +24,12 @@ pub mod portable;
 #[macro_use]
 mod ymm;
 #[cfg(target_arch = "x86_64")]
+#[macro_use]
+mod zmm;
+#[cfg(target_arch = "x86_64")]
 pub mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub mod avx512bf16;
 #[cfg(target_arch = "x86_64")]
 pub mod avx512vnni;
 #[cfg(target_arch = "x86_64")]

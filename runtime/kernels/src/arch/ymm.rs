@@ -148,5 +148,34 @@ macro_rules! ymm_methods {
         fn prefetch(self, p: *const u8) {
             token!(_mm_prefetch::<_MM_HINT_T0>(p.cast()))
         }
+        #[inline(always)]
+        fn transpose(self, rows: &mut [__m256; crate::simd::PANEL]) {
+            token!({
+                // Pairs of rows, then of pairs, then of halves.
+                let mut a = *rows;
+                let mut i = 0;
+                while i < 8 {
+                    a[i] = _mm256_unpacklo_ps(rows[i], rows[i + 1]);
+                    a[i + 1] = _mm256_unpackhi_ps(rows[i], rows[i + 1]);
+                    i += 2;
+                }
+                let mut b = a;
+                let mut i = 0;
+                while i < 8 {
+                    let (p, q, r, s) = (a[i], a[i + 1], a[i + 2], a[i + 3]);
+                    b[i] = _mm256_shuffle_ps::<0x44>(p, r);
+                    b[i + 1] = _mm256_shuffle_ps::<0xee>(p, r);
+                    b[i + 2] = _mm256_shuffle_ps::<0x44>(q, s);
+                    b[i + 3] = _mm256_shuffle_ps::<0xee>(q, s);
+                    i += 4;
+                }
+                let mut i = 0;
+                while i < 4 {
+                    rows[i] = _mm256_permute2f128_ps::<0x20>(b[i], b[i + 4]);
+                    rows[i + 4] = _mm256_permute2f128_ps::<0x31>(b[i], b[i + 4]);
+                    i += 1;
+                }
+            })
+        }
     };
 }

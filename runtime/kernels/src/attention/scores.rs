@@ -1,6 +1,7 @@
 //! A block of scores, `[R][KEYS]`: bias, mask and the online softmax.
 
 use super::Attention;
+use super::products::Products;
 use crate::linear::load_some;
 use crate::math::exp2;
 use crate::simd::Simd;
@@ -64,13 +65,13 @@ pub(super) unsafe fn add_bias<S: Simd>(
 
 /// Turns one row of scores x into weights 2^(unit · (x − greatest)), and returns what the sums so far must be multiplied by.
 ///
-/// The first `seen` scores count, those up to `padded` become zero. The product of unit and greatest is rounded once for all weights of
+/// The first `seen` scores count, those up to `padded` become zero. Weights take the scores' place, as words of [`Products`]. The product of unit and greatest is rounded once for all weights of
 /// the row, so that its error is a common factor and cancels, however great the scores.
 ///
 /// # Safety
 /// There are `padded` scores, whole vectors.
 #[inline(always)]
-pub(super) unsafe fn weigh<S: Simd>(s: S, scores: *mut f32, seen: usize, padded: usize, unit: f32, state: &mut State) -> f32 {
+pub(super) unsafe fn weigh<S: Simd, P: Products>(s: S, scores: *mut f32, seen: usize, padded: usize, unit: f32, state: &mut State) -> f32 {
     // SAFETY: the caller's.
     unsafe {
         let mut j = seen;
@@ -93,7 +94,8 @@ pub(super) unsafe fn weigh<S: Simd>(s: S, scores: *mut f32, seen: usize, padded:
         let mut j = 0;
         while j < padded {
             let weight = exp2(s, s.fma(s.load(scores.add(j)), unit_lanes, base_lanes));
-            s.store(scores.add(j), weight);
+            // Never beyond what has been read.
+            P::store_row(s, scores.add(j / P::PER_WORD), weight);
             sum = s.add(sum, weight);
             j += S::LANES;
         }

@@ -3,6 +3,7 @@
 //! What counts is the memory that flows. A block of keys is multiplied by all rows of a group while it is near, four rows at a time, and
 //! then the same keys' values are.
 
+use super::products::Single;
 use super::scores::{KEYS, State, add_bias, weigh};
 use super::{Element, Part, with_floats, with_scratch};
 use crate::isa::Isa;
@@ -156,7 +157,8 @@ impl<const R: usize> Kernel for Rows<'_, '_, R> {
                     let (head, query) = attention.row(kv_head, rows.0 + from + r);
                     add_bias(s, scores, attention, head, query, start, seen[r]);
                 }
-                before[r] = weigh(s, scores, seen[r], most.next_multiple_of(S::LANES), attention.unit(), &mut states[from + r]);
+                before[r] =
+                    weigh::<S, Single>(s, scores, seen[r], most.next_multiple_of(S::LANES), attention.unit(), &mut states[from + r]);
                 r += 1;
             }
             with_floats!(v.values, values => {

@@ -4,8 +4,11 @@
 //! whole vectors; over both go all of the task's rows, R at a time: R × V vectors of scores, a softmax in the nearest cache, R × V
 //! vectors of results. Packing costs as much as a dozen rows, so a task should have many.
 
+use std::marker::PhantomData;
+
+use super::products::{Bf16, Products, Single};
 use super::scores::{KEYS, State, add_bias, weigh};
-use super::{Element, Part, with_floats, with_scratch};
+use super::{Element, Part, Precision, with_floats, with_scratch};
 use crate::isa::Isa;
 use crate::linear::store_some;
 use crate::pack::Floats;
@@ -30,8 +33,8 @@ pub(super) fn chunks(rows: usize, kv_heads: usize, dim: usize, threads: usize) -
 pub(super) fn run(isa: Isa, part: Part<'_>) {
     let (rows, dim) = (part.rows.1 - part.rows.0, part.attention.dim);
     let padded = dim.next_multiple_of(PANEL);
-    // Queries, results, states, keys, values, scores.
-    let len = (rows + PANEL) * (dim + padded + 2) + KEYS * (dim + padded) + MOST_ROWS * KEYS + 4 * PANEL;
+    // Keys, values, scores, results, queries, states.
+    let len = KEYS * (dim + padded) + MOST_ROWS * KEYS + rows * (padded + dim + 2) + 4 * PANEL;
     with_scratch(isa, len, |isa, memory| isa.run(Tiles { part, memory }));
 }
 
@@ -72,6 +75,17 @@ impl Kernel for Tiles<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        if S::BF16 && self.part.attention.precision == Precision::Fast {
+            self.all::<S, Bf16>(s);
+        } else {
+            self.all::<S, Single>(s);
+        }
+    }
+}
+
+impl Tiles<'_> {
+    #[inline(always)]
+    fn all<S: Simd, P: Products>(&self, s: S) {
         let attention = self.part.attention;
         let (dim, rows) = (attention.dim, self.part.rows.1 - self.part.rows.0);
         let width = dim.next_multiple_of(S::LANES);
@@ -82,18 +96,19 @@ impl Kernel for Tiles<'_> {
             let scores = v.add(KEYS * width);
             let acc = scores.add(MOST_ROWS * KEYS);
             let q = acc.add((rows * width).next_multiple_of(PANEL));
-            let states = q.add((rows * dim).next_multiple_of(PANEL)).cast::<State>();
+            // A vector more than there are queries: see `start`.
+            let states = q.add((rows * dim).next_multiple_of(PANEL) + PANEL).cast::<State>();
             let memory = Memory { q, acc, states, k, v, scores, width };
             let blocks = Blocks::new(rows, S::F32_ROWS.min(MOST_ROWS));
-            self.start(s, memory, blocks);
+            self.start::<S, P>(s, memory, blocks);
             let block = Blocks::new(attention.keys, KEYS).block.next_multiple_of(2 * PANEL).min(KEYS);
             let mut start = 0;
             while start < attention.keys {
                 let keys = Keys { start, len: block.min(attention.keys - start) };
-                s.call(Pack { part: self.part, memory, keys });
+                s.call(Pack::<P> { part: self.part, memory, keys, products: PhantomData });
                 let mut i = 0;
                 while i < blocks.count {
-                    self.block(s, memory, keys, i * blocks.block, blocks.len(i));
+                    self.block::<S, P>(s, memory, keys, i * blocks.block, blocks.len(i));
                     i += 1;
                 }
                 start += block;
@@ -101,40 +116,67 @@ impl Kernel for Tiles<'_> {
             self.finish(s, memory);
         }
     }
-}
 
-impl Tiles<'_> {
     /// Queries in the order that tiles broadcast them, results and states at zero.
     ///
     /// # Safety
     /// The memory is there.
     #[inline(always)]
-    unsafe fn start<S: Simd>(&self, _s: S, memory: Memory, blocks: Blocks) {
+    unsafe fn start<S: Simd, P: Products>(&self, s: S, memory: Memory, blocks: Blocks) {
         let Part { attention, kv_head, rows, .. } = self.part;
-        let sign = 1.0_f32.copysign(attention.scale);
-        let mut i = 0;
-        while i < blocks.count {
-            let (from, len) = (i * blocks.block, blocks.len(i));
-            let mut r = 0;
-            while r < len {
-                let (head, query) = attention.row(kv_head, rows.0 + from + r);
-                // SAFETY: `check` has seen that the strides reach no further than the slice; the rest is the caller's.
-                unsafe {
-                    let row = attention.q.values.as_ptr().add(query * attention.q.row_stride + head * attention.q.head_stride);
-                    let to = memory.q.add(from * attention.dim + r);
+        let sign = s.splat(1.0_f32.copysign(attention.scale));
+        // SAFETY: `check` has seen that the strides reach no further than the slice; the rest is the caller's.
+        unsafe {
+            let mut i = 0;
+            while i < blocks.count {
+                let (from, len) = (i * blocks.block, blocks.len(i));
+                // Whole vectors are written, and what is too much in one is written over by the next. So that nothing else is, the last
+                // rows come first.
+                let mut first = len.next_multiple_of(S::LANES);
+                while first > 0 {
+                    first -= S::LANES;
+                    let mut starts = [attention.q.values.as_ptr(); PANEL];
+                    let mut r = 0;
+                    while r < S::LANES {
+                        if first + r < len {
+                            let (head, query) = attention.row(kv_head, rows.0 + from + first + r);
+                            starts[r] = starts[r].add(query * attention.q.row_stride + head * attention.q.head_stride);
+                        }
+                        r += 1;
+                    }
+                    let to = memory.q.add(from * attention.dim.div_ceil(P::PER_WORD) + first);
                     let mut d = 0;
                     while d < attention.dim {
-                        *to.add(d * len) = *row.add(d) * sign;
-                        d += 1;
+                        let width = (attention.dim - d).min(S::LANES);
+                        let mut tile = [s.splat(0.0); PANEL];
+                        let mut r = 0;
+                        while r < S::LANES {
+                            if first + r < len {
+                                tile[r] = s.mul(Element::load(s, starts[r].add(d), width), sign);
+                            }
+                            r += 1;
+                        }
+                        s.transpose(&mut tile);
+                        let mut r = 0;
+                        while r < S::LANES {
+                            if r < width {
+                                P::store(s, to.add((d + r) / P::PER_WORD * len), tile[r], tile[(r + 1) % PANEL]);
+                            }
+                            r += P::PER_WORD;
+                        }
+                        d += S::LANES;
                     }
-                    *memory.states.add(from + r) = State::START;
                 }
+                i += 1;
+            }
+            let rows = rows.1 - rows.0;
+            let mut r = 0;
+            while r < rows {
+                *memory.states.add(r) = State::START;
                 r += 1;
             }
-            i += 1;
+            memory.acc.write_bytes(0, rows * memory.width);
         }
-        // SAFETY: the caller's.
-        unsafe { memory.acc.write_bytes(0, (rows.1 - rows.0) * memory.width) };
     }
 
     /// One block of rows over one block of keys.
@@ -142,22 +184,22 @@ impl Tiles<'_> {
     /// # Safety
     /// The memory is there, with the keys packed.
     #[inline(always)]
-    unsafe fn block<S: Simd>(&self, s: S, memory: Memory, keys: Keys, from: usize, len: usize) {
+    unsafe fn block<S: Simd, P: Products>(&self, s: S, memory: Memory, keys: Keys, from: usize, len: usize) {
         // SAFETY: the caller's.
         unsafe {
             match len {
-                1 => self.rows::<S, 1>(s, memory, keys, from),
-                2 => self.rows::<S, 2>(s, memory, keys, from),
-                3 => self.rows::<S, 3>(s, memory, keys, from),
-                4 => self.rows::<S, 4>(s, memory, keys, from),
-                5 => self.rows::<S, 5>(s, memory, keys, from),
-                6 => self.rows::<S, 6>(s, memory, keys, from),
-                7 => self.rows::<S, 7>(s, memory, keys, from),
-                8 => self.rows::<S, 8>(s, memory, keys, from),
-                9 => self.rows::<S, 9>(s, memory, keys, from),
-                10 => self.rows::<S, 10>(s, memory, keys, from),
-                11 => self.rows::<S, 11>(s, memory, keys, from),
-                _ => self.rows::<S, 12>(s, memory, keys, from),
+                1 => self.rows::<S, P, 1>(s, memory, keys, from),
+                2 => self.rows::<S, P, 2>(s, memory, keys, from),
+                3 => self.rows::<S, P, 3>(s, memory, keys, from),
+                4 => self.rows::<S, P, 4>(s, memory, keys, from),
+                5 => self.rows::<S, P, 5>(s, memory, keys, from),
+                6 => self.rows::<S, P, 6>(s, memory, keys, from),
+                7 => self.rows::<S, P, 7>(s, memory, keys, from),
+                8 => self.rows::<S, P, 8>(s, memory, keys, from),
+                9 => self.rows::<S, P, 9>(s, memory, keys, from),
+                10 => self.rows::<S, P, 10>(s, memory, keys, from),
+                11 => self.rows::<S, P, 11>(s, memory, keys, from),
+                _ => self.rows::<S, P, 12>(s, memory, keys, from),
             }
         }
     }
@@ -165,11 +207,11 @@ impl Tiles<'_> {
     /// # Safety
     /// As [`Tiles::block`].
     #[inline(always)]
-    unsafe fn rows<S: Simd, const R: usize>(&self, s: S, memory: Memory, keys: Keys, from: usize) {
+    unsafe fn rows<S: Simd, P: Products, const R: usize>(&self, s: S, memory: Memory, keys: Keys, from: usize) {
         if R > S::F32_ROWS {
             return;
         }
-        s.call(Rows::<R> { part: self.part, memory, keys, from });
+        s.call(Rows::<P, R> { part: self.part, memory, keys, from, products: PhantomData });
     }
 
     /// Divides and writes.
@@ -199,13 +241,14 @@ impl Tiles<'_> {
 }
 
 /// Packs a block of keys and values.
-struct Pack<'a> {
+struct Pack<'a, P> {
     part: Part<'a>,
     memory: Memory,
     keys: Keys,
+    products: PhantomData<P>,
 }
 
-impl Kernel for Pack<'_> {
+impl<P: Products> Kernel for Pack<'_, P> {
     type Output = ();
 
     #[inline(always)]
@@ -216,7 +259,7 @@ impl Kernel for Pack<'_> {
         unsafe {
             with_floats!(k.values, values => {
                 let from = values.as_ptr().add(self.keys.start * k.row_stride + kv_head * k.head_stride);
-                pack_keys(s, from, k.row_stride, self.keys.len, attention.dim, self.memory.k);
+                pack_keys::<S, P, _>(s, from, k.row_stride, self.keys.len, attention.dim, self.memory.k);
             });
             with_floats!(v.values, values => {
                 let from = values.as_ptr().add(self.keys.start * v.row_stride + kv_head * v.head_stride);
@@ -224,11 +267,16 @@ impl Kernel for Pack<'_> {
                 while j < self.keys.len {
                     let mut d = 0;
                     while d < attention.dim {
-                        let x = Element::load(s, from.add(j * v.row_stride + d), (attention.dim - d).min(S::LANES));
-                        s.store(self.memory.v.add(j * self.memory.width + d), x);
+                        let (from, width) = (from.add(j * v.row_stride + d), (attention.dim - d).min(S::LANES));
+                        let mut next = s.splat(0.0);
+                        if P::PER_WORD == 2 && j + 1 < self.keys.len {
+                            next = Element::load(s, from.add(v.row_stride), width);
+                        }
+                        let to = self.memory.v.add(j / P::PER_WORD * self.memory.width + d);
+                        P::store(s, to, Element::load(s, from, width), next);
                         d += S::LANES;
                     }
-                    j += 1;
+                    j += P::PER_WORD;
                 }
             });
         }
@@ -240,51 +288,56 @@ impl Kernel for Pack<'_> {
 /// # Safety
 /// The rows are readable; there is room for whole panels.
 #[inline(always)]
-unsafe fn pack_keys<S: Simd, T: Element>(s: S, from: *const T, stride: usize, keys: usize, dim: usize, to: *mut f32) {
-    let mut buffer = [0.0_f32; 16];
+unsafe fn pack_keys<S: Simd, P: Products, T: Element>(s: S, from: *const T, stride: usize, keys: usize, dim: usize, to: *mut f32) {
     // SAFETY: the caller's.
     unsafe {
-        let mut panel = 0;
-        while panel * PANEL < keys {
-            let to = to.add(panel * dim * PANEL);
-            let mut lane = 0;
-            while lane < PANEL {
-                let j = panel * PANEL + lane;
-                let mut d = 0;
-                while d < dim {
-                    let len = (dim - d).min(S::LANES);
-                    let x = if j < keys { T::load(s, from.add(j * stride + d), len) } else { s.splat(0.0) };
-                    s.store(buffer.as_mut_ptr(), x);
-                    let mut i = 0;
-                    while i < len {
-                        *to.add((d + i) * PANEL + lane) = buffer[i];
-                        i += 1;
+        let mut j = 0;
+        while j < keys.next_multiple_of(PANEL) {
+            let to = to.add(j / PANEL * dim.div_ceil(P::PER_WORD) * PANEL + j % PANEL);
+            let mut d = 0;
+            while d < dim {
+                let len = (dim - d).min(S::LANES);
+                let mut rows = [s.splat(0.0); PANEL];
+                let mut i = 0;
+                while i < S::LANES {
+                    if j + i < keys {
+                        rows[i] = T::load(s, from.add((j + i) * stride + d), len);
                     }
-                    d += S::LANES;
+                    i += 1;
                 }
-                lane += 1;
+                s.transpose(&mut rows);
+                let mut i = 0;
+                while i < S::LANES {
+                    if i < len {
+                        P::store(s, to.add((d + i) / P::PER_WORD * PANEL), rows[i], rows[(i + 1) % PANEL]);
+                    }
+                    i += P::PER_WORD;
+                }
+                d += S::LANES;
             }
-            panel += 1;
+            j += S::LANES;
         }
     }
 }
 
 /// R rows over one block of keys.
-struct Rows<'a, const R: usize> {
+struct Rows<'a, P, const R: usize> {
     part: Part<'a>,
     memory: Memory,
     keys: Keys,
     /// First row, counted from the task's first.
     from: usize,
+    products: PhantomData<P>,
 }
 
-impl<const R: usize> Kernel for Rows<'_, R> {
+impl<P: Products, const R: usize> Kernel for Rows<'_, P, R> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { part: Part { attention, kv_head, rows, .. }, memory, keys, from } = self;
-        let dim = attention.dim;
+        let Self { part: Part { attention, kv_head, rows, .. }, memory, keys, from, .. } = self;
+        // Words of a query or key.
+        let dim = attention.dim.div_ceil(P::PER_WORD);
         let mut seen = [0; R];
         let mut most = 0;
         let mut r = 0;
@@ -306,12 +359,12 @@ impl<const R: usize> Kernel for Rows<'_, R> {
                 let (k, to) = (memory.k.add(panel * dim * PANEL), memory.scores.add(panel * PANEL));
                 match S::LANES {
                     16 if panel + 2 <= panels => {
-                        score::<S, R, 2>(s, q, k, dim, to);
+                        score::<S, P, R, 2>(s, q, k, dim, to);
                         panel += 1;
                     }
-                    16 => score::<S, R, 1>(s, q, k, dim, to),
-                    8 => score::<S, R, 2>(s, q, k, dim, to),
-                    _ => score::<S, R, 4>(s, q, k, dim, to),
+                    16 => score::<S, P, R, 1>(s, q, k, dim, to),
+                    8 => score::<S, P, R, 2>(s, q, k, dim, to),
+                    _ => score::<S, P, R, 4>(s, q, k, dim, to),
                 }
                 panel += 1;
             }
@@ -323,23 +376,24 @@ impl<const R: usize> Kernel for Rows<'_, R> {
                     let (head, query) = attention.row(kv_head, rows.0 + from + r);
                     add_bias(s, scores, attention, head, query, keys.start, seen[r]);
                 }
-                before[r] = weigh(s, scores, seen[r], panels * PANEL, attention.unit(), &mut *memory.states.add(from + r));
+                before[r] = weigh::<S, P>(s, scores, seen[r], panels * PANEL, attention.unit(), &mut *memory.states.add(from + r));
                 r += 1;
             }
             let width = memory.width;
+            let words = most.div_ceil(P::PER_WORD);
             let acc = memory.acc.add(from * width);
             let mut d = 0;
             while d < width {
                 let left = (width - d) / S::LANES;
                 let v = memory.v.add(d);
                 if S::LANES == 4 && left >= 4 {
-                    mix::<S, R, 4>(s, memory.scores, v, width, most, &before, acc.add(d));
+                    mix::<S, P, R, 4>(s, memory.scores, v, width, words, &before, acc.add(d));
                     d += 4 * S::LANES;
                 } else if left >= 2 {
-                    mix::<S, R, 2>(s, memory.scores, v, width, most, &before, acc.add(d));
+                    mix::<S, P, R, 2>(s, memory.scores, v, width, words, &before, acc.add(d));
                     d += 2 * S::LANES;
                 } else {
-                    mix::<S, R, 1>(s, memory.scores, v, width, most, &before, acc.add(d));
+                    mix::<S, P, R, 1>(s, memory.scores, v, width, words, &before, acc.add(d));
                     d += S::LANES;
                 }
             }
@@ -347,12 +401,12 @@ impl<const R: usize> Kernel for Rows<'_, R> {
     }
 }
 
-/// Scores of R queries, `[D][R]`, and V vectors of keys.
+/// Scores of R queries, `[D][R]`, and V vectors of keys; `dim` counts words.
 ///
 /// # Safety
 /// The panels exist; `to` has room in rows of `KEYS`.
 #[inline(always)]
-unsafe fn score<S: Simd, const R: usize, const V: usize>(s: S, q: *const f32, k: *const f32, dim: usize, to: *mut f32) {
+unsafe fn score<S: Simd, P: Products, const R: usize, const V: usize>(s: S, q: *const f32, k: *const f32, dim: usize, to: *mut f32) {
     let per_panel = PANEL / S::LANES;
     let mut acc = [[s.splat(0.0); V]; R];
     // SAFETY: the caller's.
@@ -360,18 +414,18 @@ unsafe fn score<S: Simd, const R: usize, const V: usize>(s: S, q: *const f32, k:
         let mut q = q;
         let mut i = 0;
         while i < dim {
-            let mut keys = [s.splat(0.0); V];
+            let mut keys = [P::splat(s, q); V];
             let mut v = 0;
             while v < V {
-                keys[v] = s.load(k.add((v / per_panel * dim + i) * PANEL + v % per_panel * S::LANES));
+                keys[v] = P::load(s, k.add((v / per_panel * dim + i) * PANEL + v % per_panel * S::LANES));
                 v += 1;
             }
             let mut r = 0;
             while r < R {
-                let x = s.splat(*q.add(r));
+                let x = P::splat(s, q.add(r));
                 let mut v = 0;
                 while v < V {
-                    acc[r][v] = s.fma(keys[v], x, acc[r][v]);
+                    acc[r][v] = P::fma(s, keys[v], x, acc[r][v]);
                     v += 1;
                 }
                 r += 1;
@@ -394,9 +448,9 @@ unsafe fn score<S: Simd, const R: usize, const V: usize>(s: S, q: *const f32, k:
 /// acc · before + weights · values, for R rows of weights and V vectors of values.
 ///
 /// # Safety
-/// There are `keys` weights a row and rows of values `width` apart; `acc` has R rows `width` apart.
+/// There are `keys` words of weights a row and as many rows of values `width` apart; `acc` has R rows `width` apart.
 #[inline(always)]
-unsafe fn mix<S: Simd, const R: usize, const V: usize>(
+unsafe fn mix<S: Simd, P: Products, const R: usize, const V: usize>(
     s: S,
     weights: *const f32,
     values: *const f32,
@@ -420,18 +474,18 @@ unsafe fn mix<S: Simd, const R: usize, const V: usize>(
         let mut from = values;
         let mut j = 0;
         while j < keys {
-            let mut row = [s.splat(0.0); V];
+            let mut row = [P::splat(s, from); V];
             let mut v = 0;
             while v < V {
-                row[v] = s.load(from.add(v * S::LANES));
+                row[v] = P::load(s, from.add(v * S::LANES));
                 v += 1;
             }
             let mut r = 0;
             while r < R {
-                let x = s.splat(*weights.add(r * KEYS + j));
+                let x = P::splat(s, weights.add(r * KEYS + j));
                 let mut v = 0;
                 while v < V {
-                    sums[r][v] = s.fma(row[v], x, sums[r][v]);
+                    sums[r][v] = P::fma(s, row[v], x, sums[r][v]);
                     v += 1;
                 }
                 r += 1;

@@ -1,7 +1,7 @@
 //! y = activation(prologue(x) Wᵀ + b) + residual, the operation that nearly all time is spent in.
 //!
 //! The weight is walked in strips of a few panels; a strip stays in the nearest cache while all blocks of rows pass over it. A tile
-//! is one block of rows times one strip: its accumulators live in registers while it runs down K ([`int8`], [`groups`], [`float`]), its
+//! is one block of rows times one strip: its accumulators live in registers while it runs down K (`int8`, `groups`, `float`), its
 //! result is scaled to floats in a small buffer, and the epilogue, written once, takes it from there.
 
 mod epilogue;
