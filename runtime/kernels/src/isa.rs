@@ -21,6 +21,15 @@ pub enum Isa {
     /// AVX-512 with VNNI.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni(arch::avx512vnni::Avx512Vnni),
+    /// NEON.
+    #[cfg(target_arch = "aarch64")]
+    Neon(arch::neon::Neon),
+    /// NEON with the dot product of bytes.
+    #[cfg(target_arch = "aarch64")]
+    NeonDotprod(arch::neon_dotprod::NeonDotprod),
+    /// NEON with the product of byte matrices.
+    #[cfg(target_arch = "aarch64")]
+    NeonI8mm(arch::neon_i8mm::NeonI8mm),
 }
 
 /// An instruction set that cannot be had.
@@ -44,6 +53,12 @@ impl Isa {
             all.extend(arch::avx2::Avx2::new().map(Self::Avx2));
             all.extend(arch::avxvnni::AvxVnni::new().map(Self::AvxVnni));
             all.extend(arch::avx512vnni::Avx512Vnni::new().map(Self::Avx512Vnni));
+        }
+        #[cfg(target_arch = "aarch64")]
+        {
+            all.extend(arch::neon::Neon::new().map(Self::Neon));
+            all.extend(arch::neon_dotprod::NeonDotprod::new().map(Self::NeonDotprod));
+            all.extend(arch::neon_i8mm::NeonI8mm::new().map(Self::NeonI8mm));
         }
         all
     }
@@ -83,6 +98,12 @@ impl Isa {
             Self::AvxVnni(_) => "avxvnni",
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Vnni(_) => "avx512vnni",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDotprod(_) => "neon-dotprod",
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonI8mm(_) => "neon-i8mm",
         }
     }
 
@@ -97,6 +118,12 @@ impl Isa {
             Self::AvxVnni(s) => s.run(kernel),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Vnni(s) => s.run(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(s) => s.run(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDotprod(s) => s.run(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonI8mm(s) => s.run(kernel),
         }
     }
 }
@@ -118,5 +145,13 @@ mod tests {
         }
         let error = Isa::named("mmx").map(Isa::name).unwrap_err();
         assert!(error.to_string().contains("portable"), "{error}");
+    }
+
+    /// Under an emulator one knows what there must be, and a test of instructions that are not found would test nothing.
+    #[test]
+    fn those_expected_are_there() {
+        let Ok(expected) = std::env::var("OCELLI_EXPECT_ISAS") else { return };
+        let names: Vec<_> = Isa::all().into_iter().map(Isa::name).collect();
+        assert_eq!(names.join(" "), expected, "OCELLI_EXPECT_ISAS says which instruction sets there are, slowest first");
     }
 }
