@@ -77,7 +77,7 @@ pub(super) unsafe fn load_rows(p: *const u8, rows: usize) -> int8x16_t {
 /// [`Simd::dot_tile`] for a token with the dot product.
 ///
 /// Up to four rows' bytes come with one plain load, and `sdot` picks a lane. A broadcast of each row would take a load and, on most
-/// cores, a slot of the units that multiply: a sixth of them in a tile of 6 x 16.
+/// cores, a slot of the units that multiply: a fifth more in a tile of 6 x 16.
 macro_rules! sdot_tile {
     () => {
         #[inline(always)]
@@ -87,36 +87,62 @@ macro_rules! sdot_tile {
             w: &[int8x16_t; V],
             a: *const u8,
         ) {
-            let mut r = 0;
-            while r < R {
-                let rows = match R - r {
-                    1 => 1,
-                    2 | 3 => 2,
-                    _ => 4,
-                };
-                let fours = memory!($crate::arch::neon_dotprod::load_rows(a.add(r * 4), rows));
-                let mut lane = 0;
-                while lane < rows {
-                    let mut v = 0;
-                    while v < V {
-                        let sum = acc[r + lane][v];
-                        // The loops are unrolled, and one arm is left.
-                        acc[r + lane][v] = token!(match lane {
-                            0 => $crate::arch::neon_dotprod::sdot_lane::<0>(sum, w[v], fours),
-                            1 => $crate::arch::neon_dotprod::sdot_lane::<1>(sum, w[v], fours),
-                            2 => $crate::arch::neon_dotprod::sdot_lane::<2>(sum, w[v], fours),
-                            _ => $crate::arch::neon_dotprod::sdot_lane::<3>(sum, w[v], fours),
-                        });
-                        v += 1;
-                    }
-                    lane += 1;
+            use $crate::arch::neon_dotprod::tile_rows;
+            // Loops whose length is a constant are unrolled, and then the accumulators are registers: so fours first, then what is left.
+            memory!({
+                let mut four = 0;
+                while four < R / 4 {
+                    tile_rows::<4, R, V>(acc, w, a, four * 4);
+                    four += 1;
                 }
-                r += rows;
-            }
+                if R % 4 >= 2 {
+                    tile_rows::<2, R, V>(acc, w, a, R / 4 * 4);
+                }
+                if R % 2 == 1 {
+                    tile_rows::<1, R, V>(acc, w, a, R - 1);
+                }
+            })
         }
     };
 }
 pub(super) use sdot_tile;
+
+/// ROWS rows of a tile from row `row` on; one, two or four.
+///
+/// # Safety
+/// The CPU must have the dot product, and `4 * R` bytes must be readable at `a`.
+#[inline(always)]
+pub(super) unsafe fn tile_rows<const ROWS: usize, const R: usize, const V: usize>(
+    acc: &mut [[int32x4_t; V]; R],
+    w: &[int8x16_t; V],
+    a: *const u8,
+    row: usize,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let fours = load_rows(a.add(row * 4), ROWS);
+        let mut v = 0;
+        while v < V {
+            acc[row][v] = sdot_lane::<0>(acc[row][v], w[v], fours);
+            v += 1;
+        }
+        let mut v = 0;
+        while v < V && ROWS > 1 {
+            acc[row + 1][v] = sdot_lane::<1>(acc[row + 1][v], w[v], fours);
+            v += 1;
+        }
+        let mut v = 0;
+        while v < V && ROWS > 2 {
+            acc[row + 2][v] = sdot_lane::<2>(acc[row + 2][v], w[v], fours);
+            v += 1;
+        }
+        let mut v = 0;
+        while v < V && ROWS > 2 {
+            acc[row + 3][v] = sdot_lane::<3>(acc[row + 3][v], w[v], fours);
+            v += 1;
+        }
+    }
+}
 
 impl Simd for NeonDotprod {
     // 24 accumulators, four weights and two registers with rows' bytes in 32.

@@ -2,15 +2,16 @@
 //!
 //! `smmla` multiplies two rows of eight bytes by two columns of eight: twice what `sdot` does. Weights lie in fours, so two vectors of
 //! them are zipped first: two more instructions for every four columns and eight input channels, whatever the number of rows. From
-//! four rows on that pays: a tile of 6 x 16 takes 35 instructions for eight input channels where `sdot` takes 48. With fewer rows,
-//! and in groups, whose second accumulators leave registers for three rows only, it is `sdot`.
+//! four rows on that pays: a tile of 6 x 16 takes 35 vector instructions for eight input channels where `sdot` takes 48. With fewer
+//! rows, with an odd one (its other accumulators want registers that are not there) and in groups, whose second accumulators leave
+//! registers for three rows only, it is `sdot`.
 //!
 //! Both are written as inline assembly: in `core::arch` they are not stable yet.
 
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-use super::neon_dotprod::{load_rows, sdot, sdot_lane, sdot_tile};
+use super::neon_dotprod::{load_rows, sdot, sdot_tile};
 use crate::simd::{Kernel, PANEL, Simd, dot_quads};
 
 /// Proof that this CPU has NEON, its dot product and its product of byte matrices.
@@ -43,10 +44,11 @@ unsafe fn vectorized<K: Kernel>(s: NeonI8mm, kernel: K) -> K::Output {
 #[inline]
 #[target_feature(enable = "neon,i8mm")]
 fn smmla(mut acc: int32x4_t, a: int8x16_t, w: int8x16_t) -> int32x4_t {
+    // Not `pure`, so that the order stays: moved about, they would need more registers than there are.
     // SAFETY: the function has the feature; nothing but the registers is touched.
     unsafe {
         asm!("smmla {acc:v}.4s, {a:v}.16b, {w:v}.16b", acc = inlateout(vreg) acc, a = in(vreg) a, w = in(vreg) w,
-            options(pure, nomem, nostack, preserves_flags));
+            options(nomem, nostack, preserves_flags));
     }
     acc
 }
@@ -105,7 +107,7 @@ impl Simd for NeonI8mm {
         a: *const u8,
         quads: usize,
     ) {
-        if R < 4 {
+        if R < 4 || R % 2 == 1 {
             // SAFETY: the caller's.
             return unsafe { dot_quads(self, acc, w, panel_stride, a, quads) };
         }
@@ -132,10 +134,6 @@ impl Simd for NeonI8mm {
                         acc[2 * i][v] = smmla(acc[2 * i][v], rows[i], left);
                         acc[2 * i + 1][v] = smmla(acc[2 * i + 1][v], rows[i], right);
                         i += 1;
-                    }
-                    if R % 2 == 1 {
-                        let sum = sdot_lane::<0>(acc[R - 1][v], first, load_rows(a.add((R - 1) * 4), 1));
-                        acc[R - 1][v] = sdot_lane::<0>(sum, second, load_rows(a.add((2 * R - 1) * 4), 1));
                     }
                     v += 1;
                 }
