@@ -111,7 +111,7 @@ impl MultiHeadAttention {
         };
         let causal = matches!(mask, Mask::Causal);
         if !device.is_autodiff() {
-            let options = AttentionOptions { heads: self.heads, kv_heads: self.heads, scale, causal };
+            let options = AttentionOptions { heads: self.heads, kv_heads: self.heads, scale, causal, fast: false };
             let mask = hidden.map(|hidden| Tensor::<2>::zeros([batch, memory_tokens], &device).mask_fill(hidden, f32::NEG_INFINITY));
             return ocelli_ops::attention(q, memory.k.clone(), memory.v.clone(), mask, options);
         }

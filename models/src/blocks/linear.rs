@@ -56,6 +56,11 @@ impl Linear {
         [shape[0], shape[1]]
     }
 
+    /// Whether the weight is of integers.
+    pub fn is_quantized(&self) -> bool {
+        self.packed.as_ref().is_some_and(|packed| packed.kind().starts_with("int"))
+    }
+
     /// Whether the weight is packed.
     pub fn is_packed(&self) -> bool {
         self.packed.is_some()

@@ -42,7 +42,7 @@ impl ViTLayer {
         let qkv = self.qkv.normed(&self.norm1, x.clone());
         let part = |i: usize| qkv.clone().narrow(2, i * d, d);
         let scale = ((d / self.heads) as f32).sqrt().recip();
-        let options = AttentionOptions { heads: self.heads, kv_heads: self.heads, scale, causal: false };
+        let options = AttentionOptions { heads: self.heads, kv_heads: self.heads, scale, causal: false, fast: self.qkv.is_quantized() };
         let x = self.output.plus(attention(part(0), part(1), part(2), None, options), x);
         let hidden = self.up.normed_then(&self.norm2, x.clone(), self.activation);
         self.down.plus(hidden, x)

@@ -139,7 +139,7 @@ impl AttentionPool {
         let q = self.q.forward(self.probe.val().unsqueeze::<3>().expand([batch, 1, d]));
         let kv = self.kv.forward(x);
         let scale = ((d / self.heads) as f32).sqrt().recip();
-        let options = AttentionOptions { heads: self.heads, kv_heads: self.heads, scale, causal: false };
+        let options = AttentionOptions { heads: self.heads, kv_heads: self.heads, scale, causal: false, fast: false };
         let pooled = attention(q, kv.clone().narrow(2, 0, d), kv.narrow(2, d, d), None, options);
         let x = self.output.forward(pooled);
         let hidden = self.up.normed_then(&self.norm, x.clone(), self.activation);

@@ -148,7 +148,13 @@ impl Decoder {
         let (k, v) = (with(k, turned(d, kv, kv_heads)), with(v, qkv.clone().narrow(2, d + kv, kv)));
         let seen = |past: &Tensor<3>| past.clone().narrow(1, 0, first + count);
         let scale = (self.config.head() as f32).sqrt().recip();
-        let joined = attention(q, seen(&k), seen(&v), None, AttentionOptions { heads, kv_heads, scale, causal: true });
+        let joined = attention(
+            q,
+            seen(&k),
+            seen(&v),
+            None,
+            AttentionOptions { heads, kv_heads, scale, causal: true, fast: layer.qkv.is_quantized() },
+        );
         let x = layer.output.plus(joined, x);
         let gated = layer.gate_up.apply(x.clone(), layer.feed_forward_norm.before(), Activation::None, None);
         (layer.down.apply(gated, Before::SiluMul, Activation::None, Some(x)), [k, v])

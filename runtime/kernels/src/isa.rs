@@ -24,6 +24,15 @@ pub enum Isa {
     /// AVX-512 with VNNI and BF16.
     #[cfg(target_arch = "x86_64")]
     Avx512Bf16(arch::avx512bf16::Avx512Bf16),
+    /// NEON.
+    #[cfg(target_arch = "aarch64")]
+    Neon(arch::neon::Neon),
+    /// NEON with the dot product of bytes.
+    #[cfg(target_arch = "aarch64")]
+    NeonDotprod(arch::neon_dotprod::NeonDotprod),
+    /// NEON with the product of byte matrices.
+    #[cfg(target_arch = "aarch64")]
+    NeonI8mm(arch::neon_i8mm::NeonI8mm),
 }
 
 /// An instruction set that cannot be had.
@@ -48,6 +57,12 @@ impl Isa {
             all.extend(arch::avxvnni::AvxVnni::new().map(Self::AvxVnni));
             all.extend(arch::avx512vnni::Avx512Vnni::new().map(Self::Avx512Vnni));
             all.extend(arch::avx512bf16::Avx512Bf16::new().map(Self::Avx512Bf16));
+        }
+        #[cfg(target_arch = "aarch64")]
+        {
+            all.extend(arch::neon::Neon::new().map(Self::Neon));
+            all.extend(arch::neon_dotprod::NeonDotprod::new().map(Self::NeonDotprod));
+            all.extend(arch::neon_i8mm::NeonI8mm::new().map(Self::NeonI8mm));
         }
         all
     }
@@ -89,6 +104,12 @@ impl Isa {
             Self::Avx512Vnni(_) => "avx512vnni",
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16(_) => "avx512bf16",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDotprod(_) => "neon-dotprod",
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonI8mm(_) => "neon-i8mm",
         }
     }
 
@@ -105,6 +126,12 @@ impl Isa {
             Self::Avx512Vnni(s) => s.run(kernel),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16(s) => s.run(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(s) => s.run(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDotprod(s) => s.run(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonI8mm(s) => s.run(kernel),
         }
     }
 }
@@ -126,5 +153,13 @@ mod tests {
         }
         let error = Isa::named("mmx").map(Isa::name).unwrap_err();
         assert!(error.to_string().contains("portable"), "{error}");
+    }
+
+    /// Under an emulator one knows what there must be, and a test of instructions that are not found would test nothing.
+    #[test]
+    fn those_expected_are_there() {
+        let Ok(expected) = std::env::var("OCELLI_EXPECT_ISAS") else { return };
+        let names: Vec<_> = Isa::all().into_iter().map(Isa::name).collect();
+        assert_eq!(names.join(" "), expected, "OCELLI_EXPECT_ISAS says which instruction sets there are, slowest first");
     }
 }

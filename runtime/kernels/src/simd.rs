@@ -9,6 +9,13 @@
 /// Columns of a weight panel, for every instruction set: one packed layout serves all.
 pub const PANEL: usize = 16;
 
+/// [`Simd::dot_tile`] by [`Simd::dot`].
+pub const CHANNELS: u8 = 0;
+/// [`Simd::dot_tile`] by [`Simd::dot_grouped`].
+pub const GROUPED: u8 = 1;
+/// [`Simd::dot_tile`] by [`Simd::dot_nibbles`].
+pub const NIBBLES: u8 = 2;
+
 /// Vectors of f32, i32 and bytes of one instruction set.
 ///
 /// Bytes come in groups of four: lane `i` of a [`Simd::I`] belongs to bytes `4 i .. 4 i + 4` of a [`Simd::B`].
@@ -121,6 +128,56 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// acc + Σ w · a, with `w` 0…15 and `a` −127…127.
     fn dot_nibbles(self, acc: Self::I, w: Self::B, a: Self::B) -> Self::I;
 
+    /// One of the three products (`PRODUCT`) for R rows, whose fours lie one after another from `a` on, and V vectors of weights.
+    ///
+    /// For instruction sets that have a better way than to broadcast each row's four.
+    ///
+    /// # Safety
+    /// `4 * R` bytes must be readable at `a`.
+    #[inline(always)]
+    unsafe fn dot_tile<const PRODUCT: u8, const R: usize, const V: usize>(
+        self,
+        acc: &mut [[Self::I; V]; R],
+        w: &[Self::B; V],
+        a: *const u8,
+    ) {
+        let mut r = 0;
+        while r < R {
+            // SAFETY: the caller's.
+            let x = unsafe { self.splat_b(a.add(r * 4)) };
+            let mut v = 0;
+            while v < V {
+                acc[r][v] = match PRODUCT {
+                    CHANNELS => self.dot(acc[r][v], w[v], x),
+                    GROUPED => self.dot_grouped(acc[r][v], w[v], x),
+                    _ => self.dot_nibbles(acc[r][v], w[v], x),
+                };
+                v += 1;
+            }
+            r += 1;
+        }
+    }
+
+    /// [`Simd::dot`] down `quads` fours of input channels: rows' fours are `[quads][R][4]` from `a` on; weights are `[quads][PANEL][4]`
+    /// from `w` on, with `panel_stride` bytes from one panel to the next.
+    ///
+    /// For instruction sets that can take more than four input channels at a time.
+    ///
+    /// # Safety
+    /// All those bytes must be readable.
+    #[inline(always)]
+    unsafe fn dot_columns<const R: usize, const V: usize>(
+        self,
+        acc: &mut [[Self::I; V]; R],
+        w: *const u8,
+        panel_stride: usize,
+        a: *const u8,
+        quads: usize,
+    ) {
+        // SAFETY: the caller's.
+        unsafe { dot_quads(self, acc, w, panel_stride, a, quads) }
+    }
+
     /// Runs a kernel in a function of its own, so that what many callers share is compiled once.
     fn call<K: Kernel>(self, kernel: K) -> K::Output;
 
@@ -182,6 +239,38 @@ pub trait Simd: Copy + Send + Sync + 'static {
                 i += 1;
             }
         }
+    }
+}
+
+/// [`Simd::dot_columns`], four input channels at a time.
+///
+/// # Safety
+/// As [`Simd::dot_columns`].
+#[inline(always)]
+pub unsafe fn dot_quads<S: Simd, const R: usize, const V: usize>(
+    s: S,
+    acc: &mut [[S::I; V]; R],
+    mut w: *const u8,
+    panel_stride: usize,
+    mut a: *const u8,
+    quads: usize,
+) {
+    let per_panel = PANEL / S::LANES;
+    let mut quad = 0;
+    while quad < quads {
+        // SAFETY: the caller's.
+        unsafe {
+            let mut weights = [s.load_b(w); V];
+            let mut v = 1;
+            while v < V {
+                weights[v] = s.load_b(w.add(v / per_panel * panel_stride + v % per_panel * S::LANES * 4));
+                v += 1;
+            }
+            s.dot_tile::<CHANNELS, R, V>(acc, &weights, a);
+            a = a.add(R * 4);
+            w = w.add(PANEL * 4);
+        }
+        quad += 1;
     }
 }
 

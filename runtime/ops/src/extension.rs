@@ -82,6 +82,8 @@ pub struct AttentionOptions {
     pub scale: f32,
     /// Query i of Tq sees keys up to Tk − Tq + i.
     pub causal: bool,
+    /// Products of half the precision where the CPU has them (bf16: a relative error of 2⁻⁸ a factor), as beside weights of integers.
+    pub fast: bool,
 }
 
 /// Everything about rotary embedding that is no tensor.

@@ -6,7 +6,7 @@ use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::{DType, FloatDType, Shape, TensorData};
 use half::f16;
-use ocelli_kernels::attention::{Attention, Heads};
+use ocelli_kernels::attention::{Attention, Heads, Precision};
 use ocelli_kernels::embedding::Table;
 use ocelli_kernels::linear::Weight;
 use ocelli_kernels::pack::{Floats, PackError, PackedFloat, PackedGroups, PackedInt8};
@@ -142,7 +142,7 @@ pub(crate) fn fused_attention(
     mask: Option<FloatTensor<Flex>>,
     options: AttentionOptions,
 ) -> FloatTensor<Flex> {
-    let AttentionOptions { heads, kv_heads, scale, causal } = options;
+    let AttentionOptions { heads, kv_heads, scale, causal, fast } = options;
     let (shape, keys) = (q.shape(), k.shape()[1]);
     let (batch, queries, width) = (shape[0], shape[1], shape[2]);
     let dim = width / heads;
@@ -163,6 +163,7 @@ pub(crate) fn fused_attention(
                 causal,
                 key_mask: mask.as_ref().map(|mask| &mask.get()[i * keys..(i + 1) * keys]),
                 bias: None,
+                precision: if fast { Precision::Fast } else { Precision::Full },
             };
             engine.attention(&attention, out, width);
         }
@@ -293,7 +294,7 @@ mod tests {
                 let mask = Tensor::<2>::zeros([2, keys], &Device::flex()).mask_fill(hidden, f32::NEG_INFINITY);
                 // The first key is always seen, so no row is without any: there the two differ.
                 let mask = mask.slice_assign([0..2, 0..1], Tensor::zeros([2, 1], &Device::flex()));
-                let options = AttentionOptions { heads, kv_heads, scale: 0.2, causal };
+                let options = AttentionOptions { heads, kv_heads, scale: 0.2, causal, fast: false };
                 let run = |q: FloatTensor<Flex>| (q, primitive(k.clone()), primitive(v.clone()), Some(primitive(mask.clone())));
                 let (a, b, c, d) = run(primitive(q.clone()));
                 let fast = fused_attention(a, b, c, d, options);

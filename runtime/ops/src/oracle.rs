@@ -180,7 +180,7 @@ pub(crate) fn fused_attention<B: Backend>(
     mask: Option<FloatTensor<B>>,
     options: AttentionOptions,
 ) -> FloatTensor<B> {
-    let AttentionOptions { heads, kv_heads, scale, causal } = options;
+    let AttentionOptions { heads, kv_heads, scale, causal, .. } = options;
     let (shape, tk) = (q.shape(), k.shape()[1]);
     let (batch, tq, width) = (shape[0], shape[1], shape[2]);
     let (group, dim) = (heads / kv_heads, width / heads);

@@ -1,7 +1,7 @@
 //! Instruction sets: each file implements [`crate::simd::Simd`] for one token.
 
 /// Calls intrinsics that need nothing but the features.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! token {
     ($call:expr) => {
         // SAFETY: `self` proves that the CPU has the features.
@@ -10,7 +10,7 @@ macro_rules! token {
 }
 
 /// Calls intrinsics that touch memory.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! memory {
     ($call:expr) => {
         // SAFETY: `self` proves that the CPU has the features, the caller that the memory is there.
@@ -34,3 +34,13 @@ pub mod avx512bf16;
 pub mod avx512vnni;
 #[cfg(target_arch = "x86_64")]
 pub mod avxvnni;
+
+#[cfg(target_arch = "aarch64")]
+#[macro_use]
+mod quad;
+#[cfg(target_arch = "aarch64")]
+pub mod neon;
+#[cfg(target_arch = "aarch64")]
+pub mod neon_dotprod;
+#[cfg(target_arch = "aarch64")]
+pub mod neon_i8mm;

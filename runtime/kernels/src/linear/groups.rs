@@ -3,7 +3,7 @@
 use super::walk::Tile;
 use crate::pack::{GROUP, GroupBits, PackedGroups};
 use crate::quantize::{Form, Rows};
-use crate::simd::{PANEL, Simd};
+use crate::simd::{GROUPED, NIBBLES, PANEL, Simd};
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Groups<'a>(pub PackedGroups<'a>);
@@ -41,13 +41,14 @@ impl Tile for Groups<'_> {
                 let starts = rows.starts.as_ptr().add(at);
                 let row_scales = rows.scales.as_ptr().add(at);
                 let a = rows.bytes.as_ptr().add(at * GROUP);
-                let mut acc = [[s.splat_i(0); V]; R];
+                // A vector at a time, so that `dot_tile` has a tile of one.
+                let mut acc = [[[s.splat_i(0)]; R]; V];
                 let mut r = 0;
                 while r < R {
                     let start = s.splat_i(*starts.add(r));
                     let mut v = 0;
                     while v < V {
-                        acc[r][v] = start;
+                        acc[v][r] = [start];
                         v += 1;
                     }
                     r += 1;
@@ -60,11 +61,7 @@ impl Tile for Groups<'_> {
                             while v < V {
                                 let index = ((panel + v / per_panel) * groups + group) * GROUP + quad * 4;
                                 let w = s.load_b(self.0.values().as_ptr().add(index * PANEL + v % per_panel * S::LANES * 4));
-                                let mut r = 0;
-                                while r < R {
-                                    acc[r][v] = s.dot_grouped(acc[r][v], w, s.splat_b(a.add((quad * R + r) * 4)));
-                                    r += 1;
-                                }
+                                s.dot_tile::<GROUPED, R, 1>(&mut acc[v], &[w], a.add(quad * R * 4));
                                 v += 1;
                             }
                             quad += 1;
@@ -78,13 +75,8 @@ impl Tile for Groups<'_> {
                                 let index = ((panel + v / per_panel) * groups + group) * (GROUP / 2) + quad * 4;
                                 let w = s.load_b(self.0.values().as_ptr().add(index * PANEL + v % per_panel * S::LANES * 4));
                                 let (low, high) = s.nibbles(w);
-                                let mut r = 0;
-                                while r < R {
-                                    let first = s.dot_nibbles(acc[r][v], low, s.splat_b(a.add((quad * R + r) * 4)));
-                                    let second = s.splat_b(a.add(((quad + QUADS / 2) * R + r) * 4));
-                                    acc[r][v] = s.dot_nibbles(first, high, second);
-                                    r += 1;
-                                }
+                                s.dot_tile::<NIBBLES, R, 1>(&mut acc[v], &[low], a.add(quad * R * 4));
+                                s.dot_tile::<NIBBLES, R, 1>(&mut acc[v], &[high], a.add((quad + QUADS / 2) * R * 4));
                                 v += 1;
                             }
                             quad += 1;
@@ -98,7 +90,7 @@ impl Tile for Groups<'_> {
                     let mut r = 0;
                     while r < R {
                         let scale = s.mul(scale, s.splat(*row_scales.add(r)));
-                        total[r][v] = s.fma(s.to_f(acc[r][v]), scale, total[r][v]);
+                        total[r][v] = s.fma(s.to_f(acc[v][r][0]), scale, total[r][v]);
                         r += 1;
                     }
                     v += 1;

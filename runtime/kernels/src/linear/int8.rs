@@ -30,7 +30,7 @@ impl Tile for Int8<'_> {
         let quads = self.0.k().div_ceil(4);
         // SAFETY: the caller's: the panels exist, and so does the block.
         unsafe {
-            let mut a = rows.bytes.as_ptr().add(block * quads * R * 4);
+            let a = rows.bytes.as_ptr().add(block * quads * R * 4);
             let sums = self.0.sums().as_ptr().add(panel * PANEL);
             let scales = self.0.scales().as_ptr().add(panel * PANEL);
             let mut acc = [[s.splat_i(0); V]; R];
@@ -47,31 +47,8 @@ impl Tile for Int8<'_> {
                     v += 1;
                 }
             }
-            let per_panel = PANEL / S::LANES;
-            let mut w = self.0.values().as_ptr().cast::<u8>().add(panel * quads * PANEL * 4);
-            let panel_stride = quads * PANEL * 4;
-            let mut quad = 0;
-            while quad < quads {
-                let mut weights = [s.load_b(w); V];
-                let mut v = 1;
-                while v < V {
-                    weights[v] = s.load_b(w.add(v / per_panel * panel_stride + v % per_panel * S::LANES * 4));
-                    v += 1;
-                }
-                let mut r = 0;
-                while r < R {
-                    let x = s.splat_b(a.add(r * 4));
-                    let mut v = 0;
-                    while v < V {
-                        acc[r][v] = s.dot(acc[r][v], weights[v], x);
-                        v += 1;
-                    }
-                    r += 1;
-                }
-                a = a.add(R * 4);
-                w = w.add(PANEL * 4);
-                quad += 1;
-            }
+            let w = self.0.values().as_ptr().cast::<u8>().add(panel * quads * PANEL * 4);
+            s.dot_columns(&mut acc, w, quads * PANEL * 4, a, quads);
             let row_scales = rows.scales.as_ptr().add(block * R);
             let mut r = 0;
             while r < R {
