@@ -15,8 +15,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-/// How often an idle worker looks for work before it sleeps: some tens of microseconds.
-const SPINS: u32 = 4000;
+/// How often an idle worker looks for work before it sleeps: some hundreds of microseconds, longer than what a decoder does between two kernels.
+const SPINS: u32 = 20_000;
+/// How often the caller looks whether the last tasks are done before it lets others have its core.
+const PATIENCE: u32 = 2000;
 const FIELD: u64 = (1 << 20) - 1;
 /// Most tasks of one job.
 const MOST_TASKS: usize = FIELD as usize;
@@ -161,8 +163,15 @@ impl Pool {
         shared.state.store(job << 40 | (tasks as u64) << 20, Ordering::SeqCst);
         shared.wake();
         while shared.claim_one() {}
+        let mut spins = 0;
         while shared.done.load(Ordering::Acquire) < tasks {
-            spin_loop();
+            if spins < PATIENCE {
+                spin_loop();
+                spins += 1;
+            } else {
+                // A worker that shares this core cannot finish while this thread spins.
+                thread::yield_now();
+            }
         }
         let failed = shared.failed.swap(false, Ordering::Relaxed);
         drop(turn);

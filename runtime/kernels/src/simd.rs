@@ -266,6 +266,12 @@ pub unsafe fn dot_quads<S: Simd, const R: usize, const V: usize>(
                 weights[v] = s.load_b(w.add(v / per_panel * panel_stride + v % per_panel * S::LANES * 4));
                 v += 1;
             }
+            // The same place in the next strip, which lies behind this one; beyond the weight's end nothing is read.
+            let mut panel = 0;
+            while panel < V / per_panel {
+                s.prefetch(w.wrapping_add((panel + V / per_panel) * panel_stride));
+                panel += 1;
+            }
             s.dot_tile::<CHANNELS, R, V>(acc, &weights, a);
             a = a.add(R * 4);
             w = w.add(PANEL * 4);

@@ -8,6 +8,27 @@ use crate::simd::{GROUPED, NIBBLES, PANEL, Simd};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Groups<'a>(pub PackedGroups<'a>);
 
+impl Groups<'_> {
+    /// Asks for the same group of the next strip, which lies behind this one; beyond the weight's end nothing is read.
+    #[inline(always)]
+    fn prefetch<S: Simd, const V: usize>(&self, s: S, panel: usize, group: usize) {
+        const LINE: usize = 64;
+        let (groups, panels) = (self.0.k() / GROUP, V * S::LANES / PANEL);
+        let bytes = if self.0.bits() == GroupBits::Int8 { GROUP * PANEL } else { GROUP * PANEL / 2 };
+        let mut next = panel + panels;
+        while next < panel + 2 * panels {
+            let index = next * groups + group;
+            let mut line = 0;
+            while line < bytes {
+                s.prefetch(self.0.values().as_ptr().wrapping_add(index * bytes + line));
+                line += LINE;
+            }
+            s.prefetch(self.0.scales().as_ptr().wrapping_add(index * PANEL).cast());
+            next += 1;
+        }
+    }
+}
+
 /// Groups of four input channels in a group.
 const QUADS: usize = GROUP / 4;
 
@@ -41,6 +62,7 @@ impl Tile for Groups<'_> {
                 let starts = rows.starts.as_ptr().add(at);
                 let row_scales = rows.scales.as_ptr().add(at);
                 let a = rows.bytes.as_ptr().add(at * GROUP);
+                self.prefetch::<S, V>(s, panel, group);
                 // A vector at a time, so that `dot_tile` has a tile of one.
                 let mut acc = [[[s.splat_i(0)]; R]; V];
                 let mut r = 0;
