@@ -1,5 +1,7 @@
 //! Every kernel on the shapes it meets in real models: `cargo bench -p ocelli-kernels`. One thread; `OCELLI_ISA` chooses.
 
+#![allow(clippy::unwrap_used)]
+
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use half::f16;

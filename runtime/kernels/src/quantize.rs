@@ -115,6 +115,7 @@ impl Rows {
     ///
     /// # Panics
     /// Where lengths do not fit.
+    #[allow(clippy::too_many_arguments)]
     pub fn fill(&mut self, isa: Isa, pool: &Pool, x: &[f32], k: usize, most: usize, prologue: Prologue<'_>, form: Form) {
         let width = prologue.width(k);
         prologue.check(k);
