@@ -8,7 +8,7 @@
 //! | `int8` | i8 of the same shape, a scale for each index of the first axis in `NAME.scale` (f32) |
 //! | `int4` | u8 `[rows, columns / 2]`, a scale for 32 columns in `NAME.scale` (f16) |
 //! | `int8.t`, `int4.t` | the same of the transposed matrix: a linear layer's `[in, out]` is stored with a row for each output |
-//! | `int8.p`, `int4.p` | the same, in the order of [`ocelli_ops::pack`]; int8 has sums of rows in `NAME.sum` (i32) |
+//! | `int8.p`, `int4.p`, `int8.t.p`, `int4.t.p` | the same, in the order of [`ocelli_ops::pack`]; int8 has sums of rows in `NAME.sum` (i32) |
 //!
 //! Both directions walk the module itself, so there is one list of tensors: the definition.
 
@@ -23,7 +23,7 @@ use ocelli_ops::quant::{GROUP, dequantize_int4, dequantize_int8, nibbles, quanti
 use ocelli_ops::{GroupBits, OwnedGroups, OwnedInt8, Packed};
 
 use crate::LoadError;
-use crate::blocks::{Linear, Linears};
+use crate::blocks::{Linears, Slot};
 
 /// How a parameter is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,10 +37,16 @@ pub enum Recipe {
         /// Of the transposed matrix.
         transposed: bool,
     },
-    /// One scale a row of the transposed matrix, in the kernels' order.
-    Int8Packed,
-    /// One scale for 32 columns of the transposed matrix, in the kernels' order.
-    Int4Packed,
+    /// One scale a row, in the kernels' order.
+    Int8Packed {
+        /// Of the transposed matrix.
+        transposed: bool,
+    },
+    /// One scale for 32 columns of a row, in the kernels' order.
+    Int4Packed {
+        /// Of the transposed matrix.
+        transposed: bool,
+    },
     /// One scale for 32 columns of a row.
     Int4 {
         /// Of the transposed matrix.
@@ -55,8 +61,10 @@ impl Recipe {
             Some("f16") => Self::F16,
             Some("int8") => Self::Int8 { transposed: false },
             Some("int8.t") => Self::Int8 { transposed: true },
-            Some("int8.p") => Self::Int8Packed,
-            Some("int4.p") => Self::Int4Packed,
+            Some("int8.p") => Self::Int8Packed { transposed: false },
+            Some("int8.t.p") => Self::Int8Packed { transposed: true },
+            Some("int4.p") => Self::Int4Packed { transposed: false },
+            Some("int4.t.p") => Self::Int4Packed { transposed: true },
             Some("int4") => Self::Int4 { transposed: false },
             Some("int4.t") => Self::Int4 { transposed: true },
             Some(_) => return None,
@@ -69,8 +77,10 @@ impl Recipe {
             Self::F16 => Some("f16"),
             Self::Int8 { transposed: false } => Some("int8"),
             Self::Int8 { transposed: true } => Some("int8.t"),
-            Self::Int8Packed => Some("int8.p"),
-            Self::Int4Packed => Some("int4.p"),
+            Self::Int8Packed { transposed: false } => Some("int8.p"),
+            Self::Int8Packed { transposed: true } => Some("int8.t.p"),
+            Self::Int4Packed { transposed: false } => Some("int4.p"),
+            Self::Int4Packed { transposed: true } => Some("int4.t.p"),
             Self::Int4 { transposed: false } => Some("int4"),
             Self::Int4 { transposed: true } => Some("int4.t"),
         }
@@ -78,7 +88,12 @@ impl Recipe {
 
     /// Whether what is stored is the transposed matrix.
     pub fn transposed(self) -> bool {
-        matches!(self, Self::Int8 { transposed: true } | Self::Int4 { transposed: true } | Self::Int8Packed | Self::Int4Packed)
+        match self {
+            Self::F32 | Self::F16 => false,
+            Self::Int8 { transposed } | Self::Int4 { transposed } | Self::Int8Packed { transposed } | Self::Int4Packed { transposed } => {
+                transposed
+            }
+        }
     }
 }
 
@@ -90,15 +105,14 @@ pub fn load<M: Module>(module: M, prefix: &str, bundle: &Bundle, device: &Device
 /// [`load`], for running: the weights of linear layers come packed, and those that the bundle has in the kernels' order are not copied.
 pub fn open<M: Module + Linears>(mut module: M, prefix: &str, bundle: &Bundle, device: &Device) -> Result<M, LoadError> {
     let (mut taken, mut failed) = (BTreeSet::new(), None);
-    module.linears(prefix, &mut |path, linear| {
+    module.linears(prefix, &mut |slot| {
         if failed.is_some() {
             return;
         }
-        let name = format!("{path}.weight");
-        match packed(bundle, &name, linear, device) {
+        match packed(bundle, &slot, device) {
             Ok(weight) => {
-                linear.set_packed(weight);
-                taken.insert(name);
+                *slot.packed = Some(weight);
+                taken.insert(slot.name.to_owned());
             }
             Err(error) => failed = Some(error),
         }
@@ -188,18 +202,21 @@ fn stored_shape(name: &str, recipe: Recipe, expected: &[usize]) -> Result<Vec<us
         }
         shape.swap(0, 1);
     }
-    if matches!(recipe, Recipe::Int4 { .. } | Recipe::Int4Packed) {
+    if matches!(recipe, Recipe::Int4 { .. } | Recipe::Int4Packed { .. }) {
         let columns: usize = shape.iter().skip(1).product();
         if columns == 0 || !columns.is_multiple_of(GROUP) {
             return Err(misshapen(name, format!("int4 needs rows of a multiple of {GROUP} values, the model has {shape:?}")));
         }
-        if recipe != Recipe::Int4Packed {
+        if matches!(recipe, Recipe::Int4 { .. }) {
             shape = vec![shape[0], columns / 2];
         }
     }
+    if matches!(recipe, Recipe::Int8Packed { .. } | Recipe::Int4Packed { .. }) && shape.len() != 2 {
+        return Err(misshapen(name, format!("only matrices are stored in the kernels' order, the model has {expected:?}")));
+    }
     Ok(match recipe {
-        Recipe::Int8Packed => vec![padded(shape[0]) / PANEL, shape[1].div_ceil(4), PANEL, 4],
-        Recipe::Int4Packed => vec![padded(shape[0]) / PANEL, shape[1] / GROUP, GROUP / 8, PANEL, 4],
+        Recipe::Int8Packed { .. } => vec![padded(shape[0]) / PANEL, shape[1].div_ceil(4), PANEL, 4],
+        Recipe::Int4Packed { .. } => vec![padded(shape[0]) / PANEL, shape[1] / GROUP, GROUP / 8, PANEL, 4],
         _ => shape,
     })
 }
@@ -239,18 +256,18 @@ fn read(bundle: &Bundle, name: &str, expected: &[usize]) -> Result<(Vec<f32>, bo
             has_type(&view, name, recipe, &[DType::U8])?;
             dequantize_int4(view.bytes, &halves(bundle, name, count / GROUP)?, &mut values);
         }
-        Recipe::Int8Packed => {
+        Recipe::Int8Packed { transposed } => {
             has_type(&view, name, recipe, &[DType::I8])?;
-            let (k, n) = (expected[0], expected[1]);
+            let (n, k) = if transposed { (expected[1], expected[0]) } else { (expected[0], expected[1]) };
             let (bytes, scales, sums) = (signed(view.bytes), scales(bundle, name, padded(n))?, vec![0; padded(n)]);
             let weight = PackedInt8::new(n, k, &bytes, &scales, &sums).map_err(|error| misshapen(name, error.to_string()))?;
             for (i, value) in values.iter_mut().enumerate() {
                 *value = f32::from(weight.value(i / k, i % k)) * scales[i / k];
             }
         }
-        Recipe::Int4Packed => {
+        Recipe::Int4Packed { transposed } => {
             has_type(&view, name, recipe, &[DType::U8])?;
-            let (k, n) = (expected[0], expected[1]);
+            let (n, k) = if transposed { (expected[1], expected[0]) } else { (expected[0], expected[1]) };
             let scales = halves(bundle, name, padded(n) * (k / GROUP))?;
             let weight =
                 PackedGroups::new(n, k, GroupBits::Int4, view.bytes, &scales).map_err(|error| misshapen(name, error.to_string()))?;
@@ -262,10 +279,10 @@ fn read(bundle: &Bundle, name: &str, expected: &[usize]) -> Result<(Vec<f32>, bo
     Ok((values, recipe.transposed()))
 }
 
-/// Tensor `name` as the packed weight of `linear`: as it is where it is stored so, else packed here.
-fn packed(bundle: &Bundle, name: &str, linear: &Linear, device: &Device) -> Result<Packed, LoadError> {
-    let expected = linear.shape();
-    let [k, n] = expected;
+/// The packed weight of a slot: as it is where it is stored so, else packed here.
+fn packed(bundle: &Bundle, slot: &Slot<'_>, device: &Device) -> Result<Packed, LoadError> {
+    let Slot { name, n, k, transposed, .. } = *slot;
+    let expected = if transposed { [k, n] } else { [n, k] };
     let view = find(bundle, name, &expected)?;
     let recipe = recipe_of(bundle, name)?;
     has_shape(&view, name, &stored_shape(name, recipe, &expected)?)?;
@@ -276,22 +293,28 @@ fn packed(bundle: &Bundle, name: &str, linear: &Linear, device: &Device) -> Resu
         Ok(as_stored(&find(bundle, &name, &[padded(n)])?))
     };
     match recipe {
-        Recipe::Int8Packed => Packed::int8(n, k, as_stored(&view), part("scale")?, part("sum")?, device),
-        Recipe::Int4Packed => Packed::groups(n, k, GroupBits::Int4, as_stored(&view), part("scale")?, device),
-        Recipe::Int8 { transposed: true } => {
+        Recipe::Int8Packed { transposed: turned } if turned == transposed => {
+            Packed::int8(n, k, as_stored(&view), part("scale")?, part("sum")?, device)
+        }
+        Recipe::Int4Packed { transposed: turned } if turned == transposed => {
+            Packed::groups(n, k, GroupBits::Int4, as_stored(&view), part("scale")?, device)
+        }
+        Recipe::Int8 { transposed: turned } if turned == transposed => {
             has_type(&view, name, recipe, &[DType::I8])?;
             let weight = OwnedInt8::pack(n, k, &signed(view.bytes), &scales(bundle, name, n)?).map_err(pack)?;
             Packed::from_int8(weight, device)
         }
-        Recipe::Int4 { transposed: true } => {
+        Recipe::Int4 { transposed: turned } if turned == transposed => {
             has_type(&view, name, recipe, &[DType::U8])?;
             let scales = halves(bundle, name, n * k / GROUP)?;
             let weight = OwnedGroups::pack(n, k, GroupBits::Int4, &nibbles(view.bytes), &scales).map_err(pack)?;
             Packed::from_groups(weight, device)
         }
         _ => {
-            let (values, transposed) = read(bundle, name, &expected)?;
-            let rows = if transposed { values } else { (0..n * k).map(|i| values[i % k * n + i / k]).collect() };
+            let (values, turned) = read(bundle, name, &expected)?;
+            // `read` gives the matrix as it is stored; its rows are output channels where it is turned as often as the parameter.
+            let by_output = turned == transposed;
+            let rows = if by_output { values } else { (0..n * k).map(|i| values[i % k * n + i / k]).collect() };
             Packed::from_floats(n, k, &rows, device)
         }
     }
@@ -392,14 +415,14 @@ fn write<const D: usize>(writer: &mut BundleWriter, name: &str, tensor: Tensor<D
             writer.u8(name, &[rows, columns / 2], q.values)?;
             writer.f16(&scale, &[rows, columns / GROUP], &q.scales)?;
         }
-        Recipe::Int8Packed => {
+        Recipe::Int8Packed { .. } => {
             let q = quantize_int8(&values, columns);
             let packed = OwnedInt8::pack(rows, columns, &q.values, &q.scales).map_err(rejected)?;
             writer.i8(name, &[padded(rows) / PANEL, columns.div_ceil(4), PANEL, 4], &packed.values)?;
             writer.f32(&scale, &[padded(rows)], &packed.scales)?;
             writer.i32(&format!("{name}.sum"), &[padded(rows)], &packed.sums)?;
         }
-        Recipe::Int4Packed => {
+        Recipe::Int4Packed { .. } => {
             let q = quantize_int4(&values);
             let packed = OwnedGroups::pack(rows, columns, GroupBits::Int4, &nibbles(&q.values), &q.scales).map_err(rejected)?;
             writer.u8(name, &[padded(rows) / PANEL, columns / GROUP, GROUP / 8, PANEL, 4], packed.values)?;

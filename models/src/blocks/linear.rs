@@ -40,16 +40,6 @@ impl Linear {
         Self { bias: bias.map(Param::from_tensor), packed: Some(weight), ..layer }
     }
 
-    /// The same with a packed weight in the parameter's place.
-    ///
-    /// # Panics
-    /// Where its shape is another.
-    pub fn set_packed(&mut self, weight: Packed) {
-        let [k, n] = self.shape();
-        assert!(weight.k() == k && weight.n() == n, "{weight:?} in the place of [{k}, {n}]");
-        self.packed = Some(weight);
-    }
-
     /// `[in, out]`
     pub fn shape(&self) -> [usize; 2] {
         let shape = self.weight.lazy_shape();
@@ -132,20 +122,35 @@ impl From<burn::nn::Linear> for Linear {
     }
 }
 
-/// Every linear layer of a module, by its path.
+/// A matrix that may be packed for running.
+pub struct Slot<'a> {
+    /// Its parameter's name.
+    pub name: &'a str,
+    /// Output channels: the rows of a table.
+    pub n: usize,
+    /// Input channels: the columns of a table.
+    pub k: usize,
+    /// Whether the parameter is `[k, n]`, as a linear layer's, and not `[n, k]`, as a table's.
+    pub transposed: bool,
+    /// Where the packed weight goes.
+    pub packed: &'a mut Option<Packed>,
+}
+
+/// Every matrix of a module that may be packed: linear layers, and tables of tokens.
 pub trait Linears {
-    /// Calls `visit` with each and its path below `path`.
-    fn linears(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear));
+    /// Calls `visit` with each; `path` is the module's.
+    fn linears(&mut self, path: &str, visit: &mut dyn FnMut(Slot<'_>));
 }
 
 impl Linears for Linear {
-    fn linears(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
-        visit(path, self);
+    fn linears(&mut self, path: &str, visit: &mut dyn FnMut(Slot<'_>)) {
+        let [k, n] = self.shape();
+        visit(Slot { name: &format!("{path}.weight"), n, k, transposed: true, packed: &mut self.packed });
     }
 }
 
 impl<T: Linears> Linears for Vec<T> {
-    fn linears(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
+    fn linears(&mut self, path: &str, visit: &mut dyn FnMut(Slot<'_>)) {
         for (i, item) in self.iter_mut().enumerate() {
             item.linears(&format!("{path}.{i}"), visit);
         }
@@ -153,20 +158,27 @@ impl<T: Linears> Linears for Vec<T> {
 }
 
 impl<T: Linears> Linears for Option<T> {
-    fn linears(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
+    fn linears(&mut self, path: &str, visit: &mut dyn FnMut(Slot<'_>)) {
         if let Some(item) = self {
             item.linears(path, visit);
         }
     }
 }
 
-/// Says which fields of a module are linear layers or have some.
+/// Says which fields of a module are linear layers or have some, and which parameters are tables, with the field for the packed one.
 #[macro_export]
 macro_rules! linears {
-    ($module:ty { $($field:ident),+ $(,)? }) => {
+    ($module:ty { $($field:ident),+ $(,)? } $(tables { $($table:ident $(.$part:ident)? => $packed:ident),+ $(,)? })?) => {
         impl $crate::blocks::Linears for $module {
-            fn linears(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut $crate::blocks::Linear)) {
+            fn linears(&mut self, path: &str, visit: &mut dyn FnMut($crate::blocks::Slot<'_>)) {
                 $($crate::blocks::Linears::linears(&mut self.$field, &format!("{path}.{}", stringify!($field)), visit);)+
+                $($(
+                    let name = concat!(stringify!($table) $(, ".", stringify!($part))?);
+                    let shape = self.$table$(.$part)?.lazy_shape();
+                    let (n, k) = (shape[0], shape[1]);
+                    let name = &format!("{path}.{name}");
+                    visit($crate::blocks::Slot { name, n, k, transposed: false, packed: &mut self.$packed });
+                )+)?
             }
         }
     };

@@ -6,10 +6,10 @@
 
 use burn::module::{Module, Param};
 use burn::nn::{Dropout, DropoutConfig, Initializer};
-use burn::tensor::activation::log_softmax;
 use burn::tensor::module::embedding;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use ocelli_flow::ModelError;
+use ocelli_ops::{After, Before, Packed};
 use serde::{Deserialize, Serialize};
 
 use super::backbone::HEAD;
@@ -106,11 +106,13 @@ pub struct Captioner {
     /// `[vocabulary]`, added to the logits.
     pub bias: Param<Tensor<1>>,
     dropout: Dropout,
+    #[module(skip)]
+    table: Option<Packed>,
     nearest: usize,
     temperature: f32,
 }
 
-linears!(Captioner { head, stride16, encoder, vector, layers });
+linears!(Captioner { head, stride16, encoder, vector, layers } tables { tokens => table });
 
 impl Captioner {
     /// A captioner with random weights and an empty support.
@@ -135,6 +137,7 @@ impl Captioner {
             norm: norm(),
             bias: Initializer::Zeros.init([config.vocabulary], device),
             dropout: DropoutConfig::new(config.dropout).init(),
+            table: None,
             nearest: config.nearest,
             temperature: config.temperature,
         }
@@ -192,7 +195,11 @@ impl Captioner {
 
     /// The output layer: `[rows, width]` → `[rows, vocabulary]`
     pub fn logits(&self, x: Tensor<2>) -> Tensor<2> {
-        x.matmul(self.tokens.val().transpose()) + self.bias.val().unsqueeze::<2>()
+        let bias = self.bias.val();
+        match &self.table {
+            Some(table) => ocelli_ops::linear(x, Before::Nothing, table, After { bias: Some(bias), ..After::default() }),
+            None => x.matmul(self.tokens.val().transpose()) + bias.unsqueeze::<2>(),
+        }
     }
 
     /// Sentences for every row of `memory_tokens [batch, tokens, width]`, best first; see [`candidates`].
@@ -216,9 +223,13 @@ impl Captioner {
 
     /// Token vectors with those of their positions, the first of which is `position`.
     fn embed(&self, ids: Tensor<2, Int>, position: usize) -> Tensor<3> {
-        let [_, tokens] = ids.dims();
+        let [rows, tokens] = ids.dims();
         let positions = self.positions.val().narrow(0, position, tokens);
-        embedding(self.tokens.val(), ids) + positions.unsqueeze::<3>()
+        let vectors = match &self.table {
+            Some(table) => ocelli_ops::embedding(ids.reshape([rows * tokens]), table).reshape([rows, tokens, table.k()]),
+            None => embedding(self.tokens.val(), ids),
+        };
+        vectors + positions.unsqueeze::<3>()
     }
 }
 
@@ -234,20 +245,20 @@ impl StepDecoder for Captioner {
 
     fn step(&self, tokens: &[u32], state: &mut CaptionState) -> Result<Vec<f32>, ModelError> {
         let ids: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
-        let ids = Tensor::<1, Int>::from_ints(ids.as_slice(), &self.tokens.device()).reshape([tokens.len(), 1]);
+        let ids = Tensor::<1, Int>::from_ints(ids.as_slice(), &self.positions.device()).reshape([tokens.len(), 1]);
         let mut x = self.embed(ids, state.position); // [rows, 1, width]
         for (layer, state) in self.layers.iter().zip(&mut state.layers) {
             x = layer.step(x, state);
         }
         state.position += 1;
         let logits = self.logits(self.norm.forward(x).squeeze_dim(1));
-        let data = log_softmax(logits, 1).into_data();
+        let data = ocelli_ops::log_softmax(logits).into_data();
         data.try_into_vec().map_err(|error| ModelError::Compute { stage: "caption", reason: error.to_string() })
     }
 
     fn reorder(&self, state: &mut CaptionState, rows: &[usize]) {
         let rows: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
-        let rows = Tensor::<1, Int>::from_ints(rows.as_slice(), &self.tokens.device());
+        let rows = Tensor::<1, Int>::from_ints(rows.as_slice(), &self.positions.device());
         for layer in &mut state.layers {
             layer.past = layer.past.take().map(|past| past.select(rows.clone()));
         }

@@ -6,6 +6,7 @@
 use burn::module::{Module, Param};
 use burn::nn::{Embedding, EmbeddingConfig, Initializer};
 use burn::tensor::{Bool, Device, Int, Tensor};
+use ocelli_ops::Packed;
 use serde::{Deserialize, Serialize};
 
 use crate::blocks::{EncoderLayer, LayerNorm, Linear, Mask, padding};
@@ -56,9 +57,11 @@ pub struct TextTower {
     pub norm: LayerNorm,
     /// `[width, joint]`
     pub joint: Linear,
+    #[module(skip)]
+    table: Option<Packed>,
 }
 
-linears!(TextTower { widen, layers, joint });
+linears!(TextTower { widen, layers, joint } tables { tokens.weight => table });
 
 impl TextTower {
     /// A tower with random weights.
@@ -72,18 +75,23 @@ impl TextTower {
             layers: (0..config.layers).map(layer).collect(),
             norm: LayerNorm::init(config.width, device),
             joint: Linear::init(config.width, config.joint, device),
+            table: None,
         }
     }
 
     /// Embeds texts: `ids [batch, tokens]`, padded after `lengths[i]` tokens → `[batch, joint]`, not normalised.
     pub fn forward(&self, ids: Tensor<2, Int>, lengths: &[usize]) -> Tensor<2> {
-        let [_, tokens] = ids.dims();
+        let [texts, tokens] = ids.dims();
         let device = ids.device();
         let [_, width] = self.positions.dims();
         let hidden = padding(lengths, tokens, &device);
         let mask = Mask::Padding(hidden.clone());
         let positions = self.positions.val().slice([0..tokens, 0..width]).unsqueeze::<3>();
-        let mut x = self.widen.forward(self.tokens.forward(ids)) + positions; // [batch, tokens, width]
+        let vectors = match &self.table {
+            Some(table) => ocelli_ops::embedding(ids.reshape([texts * tokens]), table).reshape([texts, tokens, table.k()]),
+            None => self.tokens.forward(ids),
+        };
+        let mut x = self.widen.forward(vectors) + positions; // [batch, tokens, width]
         for layer in &self.layers {
             x = layer.forward(x, &mask);
         }

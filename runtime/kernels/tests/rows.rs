@@ -83,6 +83,26 @@ proptest! {
     }
 
     #[test]
+    fn log_softmax_is_the_logarithm(rows in 1_usize..20, width in 1_usize..300, seed: u64, exponent in -8_i32..15, threads in 1_usize..3) {
+        let x: Vec<f32> = noise(seed, rows * width).iter().map(|x| x * 2_f32.powi(exponent)).collect();
+        let pool = Pool::new(threads);
+        for isa in Isa::all() {
+            let mut out = x.clone();
+            Engine::new(isa, &pool).log_softmax(&mut out, width);
+            for (x, out) in x.chunks(width).zip(out.chunks(width)) {
+                let greatest = x.iter().fold(f64::NEG_INFINITY, |greatest, &x| greatest.max(f64::from(x)));
+                let sum: f64 = x.iter().map(|&x| (f64::from(x) - greatest).exp()).sum();
+                for (&x, &y) in x.iter().zip(out) {
+                    let e = f64::from(x) - greatest - sum.ln();
+                    // The sum is off by a relative 6e-7 + K u; greatest + ln Σ and the difference are rounded once each.
+                    let close = 6e-7 + (width as f64 / 2.0 + 8.0) * U + 3.0 * U * (greatest.abs() + sum.ln() + f64::from(x.abs()));
+                    prop_assert!((f64::from(y) - e).abs() <= close, "{} log-softmax of {}: {}, not {} within {}", isa, width, y, e, close);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn rope_is_the_references(
         tokens in 1_usize..12, heads in 1_usize..5, pairs in 0_usize..40, beyond in 0_usize..9, gap in 0_usize..4, by_head: bool,
         interleaved: bool, each: bool, first in 0_usize..50, seed: u64, threads in 1_usize..3,

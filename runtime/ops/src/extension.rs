@@ -123,6 +123,11 @@ pub trait KernelOps: Backend {
         oracle::fused_attention::<Self>(q, k, v, mask.get(), options)
     }
 
+    /// x − ln Σ eˣ over the last axis.
+    fn row_log_softmax(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        oracle::row_log_softmax::<Self>(x)
+    }
+
     /// Pairs of a head turned by angles: `x [B, T, H D]`, `cos` and `sin [T, D / 2]`.
     fn rotary(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>, options: RotaryOptions) -> FloatTensor<Self> {
         oracle::rotary::<Self>(x, cos, sin, options)
@@ -154,6 +159,10 @@ impl KernelOps for Flex {
         options: AttentionOptions,
     ) -> FloatTensor<Self> {
         flex::fused_attention(q, k, v, mask.get(), options)
+    }
+
+    fn row_log_softmax(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        flex::row_log_softmax(x)
     }
 
     fn rotary(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>, options: RotaryOptions) -> FloatTensor<Self> {

@@ -171,6 +171,14 @@ pub(crate) fn fused_attention(
     tensor(out, shape)
 }
 
+pub(crate) fn row_log_softmax(x: FloatTensor<Flex>) -> FloatTensor<Flex> {
+    let shape = x.shape();
+    let width = shape[shape.num_dims() - 1];
+    let mut out = Slice::new(x).get().to_vec();
+    with_engine(|engine| engine.log_softmax(&mut out, width));
+    tensor(out, shape)
+}
+
 pub(crate) fn rotary(x: FloatTensor<Flex>, cos: FloatTensor<Flex>, sin: FloatTensor<Flex>, options: RotaryOptions) -> FloatTensor<Flex> {
     let shape = x.shape();
     let (tokens, width) = (shape[1], shape[2]);
@@ -303,6 +311,13 @@ mod tests {
                 close(&values(fast), &values(right), 2e-5, &format!("{queries} {keys} {causal} {heads} {kv_heads}"));
             }
         }
+    }
+
+    #[test]
+    fn log_softmax_is_the_oracles() {
+        let x = random([5, 77]).mul_scalar(4.0);
+        let fast = row_log_softmax(primitive(x.clone()));
+        close(&values(fast), &values(oracle::row_log_softmax::<Flex>(primitive(x))), 1e-5, "log-softmax");
     }
 
     #[test]

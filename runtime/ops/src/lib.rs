@@ -10,7 +10,7 @@
 //! | [`packed`] | weights in the kernels' order, as tensors |
 //! | [`linear`](mod@linear) | linear layers on them |
 //! | [`attention`](mod@attention) | attention |
-//! | [`rotary`](mod@rotary), [`embedding`](mod@embedding) | positions, and rows of packed tables |
+//! | [`rotary`](mod@rotary), [`embedding`](mod@embedding), [`softmax`] | positions, rows of packed tables, probabilities |
 //! | [`extension`] | the operations as an extension of burn's backends: `oracle` in burn's primitives, `flex` on the kernels |
 //! | [`quant`] | stored integers to floats, and back |
 #![forbid(unsafe_code)]
@@ -27,6 +27,7 @@ pub mod packed;
 pub mod peak;
 pub mod quant;
 pub mod rotary;
+pub mod softmax;
 pub mod threads;
 
 pub use attention::{AttentionOptions, attention};
@@ -37,4 +38,5 @@ pub use ocelli_kernels::Activation;
 pub use ocelli_kernels::pack::{self, GroupBits, OwnedGroups, OwnedInt8};
 pub use packed::{Packed, PackedError};
 pub use rotary::{RotaryOptions, RotaryTable, rotary};
+pub use softmax::log_softmax;
 pub use threads::{ThreadsError, set_threads};

@@ -231,3 +231,10 @@ pub(crate) fn packed_embedding<B: Backend>(ids: IntTensor<B>, table: WeightPrimi
     };
     B::float_select(rows, 0, ids)
 }
+
+pub(crate) fn row_log_softmax<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    let last = x.shape().num_dims() - 1;
+    let shifted = B::float_sub(x.clone(), B::float_max_dim(x, last));
+    let sum = B::float_sum_dim(B::float_exp(shifted.clone()), last);
+    B::float_sub(shifted, B::float_log(sum))
+}

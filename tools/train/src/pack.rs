@@ -156,20 +156,8 @@ pub fn recipe<S: AsRef<str>>(name: &str, shape: &[usize], int4: &[S]) -> Recipe 
     let transposed = shape.len() == 2 && name.ends_with(".weight") && name != "joint.text.tokens.weight";
     match shape.len() {
         2 if !transposed && shape[0] * shape[1] < 1 << 16 => Recipe::F16,
-        2 if int4.iter().any(|part| name.starts_with(part.as_ref())) => {
-            if transposed {
-                Recipe::Int4Packed
-            } else {
-                Recipe::Int4 { transposed }
-            }
-        }
-        2 => {
-            if transposed {
-                Recipe::Int8Packed
-            } else {
-                Recipe::Int8 { transposed }
-            }
-        }
+        2 if int4.iter().any(|part| name.starts_with(part.as_ref())) => Recipe::Int4Packed { transposed },
+        2 => Recipe::Int8Packed { transposed },
         4 => Recipe::Int8 { transposed: false },
         _ => Recipe::F32,
     }

@@ -37,11 +37,11 @@ impl ModuleMapper for Rounder<'_> {
         let shape = value.dims();
         let mut values: Vec<f32> = value.into_data().iter::<f32>().collect();
         match recipe {
-            Recipe::Int8 { .. } | Recipe::Int8Packed => {
+            Recipe::Int8 { .. } | Recipe::Int8Packed { .. } => {
                 let q = quantize_int8(&values, values.len() / shape[0].max(1));
                 dequantize_int8(&q.values, &q.scales, &mut values);
             }
-            Recipe::Int4 { .. } | Recipe::Int4Packed => {
+            Recipe::Int4 { .. } | Recipe::Int4Packed { .. } => {
                 let q = quantize_int4(&values);
                 dequantize_int4(&q.values, &q.scales, &mut values);
             }
