@@ -53,14 +53,12 @@ class Contender:
     def __str__(self):
         return f"{self.peer} {self.dtype}, {self.threads} thread{'s' * (self.threads > 1)}"
 
-    def start(self) -> None:
-        """Makes ready for the first turn."""
-
     def turn(self, runs: int) -> None:
+        """Runs every stage and adds to `turns`."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Ends what `start` started."""
+        """Ends what was started."""
 
     def add(self, stage: str, turn: Turn) -> None:
         self.turns.setdefault(stage, []).append(turn)
@@ -69,7 +67,7 @@ class Contender:
 class Worker(Contender):
     """A peer."""
 
-    def start_in(self, models: Path) -> None:
+    def start(self, models: Path) -> None:
         """Starts the worker and waits until it is warm."""
         command = [sys.executable, str(WORKER), self.peer, self.dtype, self.arch, str(self.threads), str(models)]
         settings = os.environ | dict.fromkeys(THREAD_VARIABLES, str(self.threads)) | {"HF_HUB_OFFLINE": "1"}
@@ -141,9 +139,14 @@ class Ocelli(Contender):
         lines = [line for line in json_lines(done.stdout) if line.get("type") == "bench" and line.get("stage") in self.stages]
         if missing := set(self.stages) - {line["stage"] for line in lines}:
             raise Failed(f"`{' '.join(command)}` does not report {', '.join(sorted(missing))}")
+        self.version = self.version or self.program_version()
         for line in lines:
             self.isa = str(line.get("isa", ""))
             self.add(line["stage"], self.turn_in(line))
+
+    def program_version(self) -> str:
+        said = subprocess.run([str(self.program), "--version"], capture_output=True, text=True).stdout.split()
+        return said[-1] if said else ""
 
     @staticmethod
     def turn_in(line: dict) -> Turn:

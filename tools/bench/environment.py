@@ -53,7 +53,7 @@ def requirements() -> list[str]:
 def install(folder: Path) -> None:
     print(f"installing the peers into {folder} (once; some GB and, for llama.cpp, some minutes)", file=sys.stderr)
     try:
-        venv.create(folder, with_pip=True)
+        venv.create(folder, symlinks=True, with_pip=True)
     except (OSError, subprocess.CalledProcessError) as error:
         sys.exit(f"peers.py: cannot make a virtual environment in {folder} (--venv): {error}\nOn Debian, install python3-venv.")
     wanted = requirements()

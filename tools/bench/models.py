@@ -20,13 +20,16 @@ STD = 0.02
 OPSET = 17
 # How attention is written in torch and in the exported graph. ONNX Runtime 1.32 runs "eager" at the same speed.
 ATTENTION = "sdpa"
-# Dynamic quantization as ONNX Runtime offers it: type of the weights, and what is quantized besides (None: all it can, convolutions too).
-INT8_VARIANTS = {
+# Dynamic quantization as ONNX Runtime offers it: type of the weights, and which operators (None: all it can, convolutions too).
+DYNAMIC = {
     "QInt8": ("QInt8", None),
     "QUInt8": ("QUInt8", None),
     "QInt8 MatMul": ("QInt8", ["MatMul"]),
     "QUInt8 MatMul": ("QUInt8", ["MatMul"]),
 }
+# Scales of activations fixed beforehand. For convolutions: the dynamic ones are slower than f32.
+STATIC = "static QDQ"
+CALIBRATION_PICTURES = 4
 GGUF_TYPES = ("Q8_0", "Q4_0")
 
 
@@ -60,10 +63,10 @@ def owlvit():
     return tower(OwlViTVisionModel(OwlViTVisionConfig()), "last_hidden_state")
 
 
-def smollm2():
-    from transformers import LlamaConfig, LlamaForCausalLM
+def smollm2_config():
+    from transformers import LlamaConfig
 
-    config = LlamaConfig(
+    return LlamaConfig(
         vocab_size=49_280,
         hidden_size=576,
         intermediate_size=1536,
@@ -75,7 +78,12 @@ def smollm2():
         rope_parameters={"rope_type": "default", "rope_theta": 100_000.0},
         tie_word_embeddings=True,
     )
-    return randomize(LlamaForCausalLM(config))
+
+
+def smollm2():
+    from transformers import LlamaForCausalLM
+
+    return randomize(LlamaForCausalLM(smollm2_config()))
 
 
 def nano_backbone():
@@ -130,12 +138,12 @@ def randomize(model):
     return model.eval()
 
 
-def pixels(arch: str):
+def pixels(arch: str, seed: int = SEED):
     """A picture's worth of normalised noise, f32 `[1, 3, side_px, side_px]`."""
     import numpy as np
 
     side_px = ARCHITECTURES[arch].side_px
-    return np.random.default_rng(SEED).standard_normal((1, 3, side_px, side_px), dtype=np.float32)
+    return np.random.default_rng(seed).standard_normal((1, 3, side_px, side_px), dtype=np.float32)
 
 
 def onnx_file(folder: Path, arch: str) -> Path:
@@ -143,8 +151,8 @@ def onnx_file(folder: Path, arch: str) -> Path:
 
 
 def int8_variants(arch: str) -> list[str]:
-    """A network of convolutions has no MatMul: leaving convolutions as they are would leave everything."""
-    return [name for name in INT8_VARIANTS if arch != "nano-backbone" or "MatMul" not in name]
+    """All are made and the quickest is measured. A network of convolutions has no MatMul; it is quantized statically as well."""
+    return ["QInt8", "QUInt8", STATIC] if arch == "nano-backbone" else list(DYNAMIC)
 
 
 def int8_file(folder: Path, arch: str, variant: str) -> Path:
@@ -169,28 +177,87 @@ def atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def export(arch: str, path: Path) -> None:
-    """Torch to ONNX, batch 1, fixed shapes. Constants are folded, batch norms too."""
+    """Torch to ONNX, batch 1. Constants are folded, batch norms too. A tower's shapes are fixed; a decoder's lengths are not."""
     import torch
 
+    model = ARCHITECTURES[arch].build()
+    if ARCHITECTURES[arch].is_decoder:
+        model, inputs, names = with_cache(model)
+    else:
+        inputs, names = (torch.from_numpy(pixels(arch)),), {"input_names": ["pixels"], "output_names": ["features"]}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(
-            ARCHITECTURES[arch].build(),
-            (torch.from_numpy(pixels(arch)),),
-            str(path),
-            input_names=["pixels"],
-            output_names=["features"],
-            opset_version=OPSET,
-            dynamo=False,
-        )
+        torch.onnx.export(model, inputs, str(path), opset_version=OPSET, dynamo=False, **names)
 
 
-def quantize(source: Path, variant: str, path: Path) -> None:
-    """int8 weights with a scale a channel; activations are quantized at run time."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+def with_cache(decoder):
+    """The decoder as a function without state: tokens and the cache so far to the last token's logits and the cache with these tokens.
 
-    weight_type, operators = INT8_VARIANTS[variant]
-    quantize_dynamic(source, path, operators, per_channel=True, reduce_range=False, weight_type=QuantType[weight_type])
+    Returns the module, inputs to trace it with, and names: "tokens", "past.0" (keys of layer 0), "past.1" (its values), "past.2", ... to
+    "logits", "present.0", "present.1", ...; keys and values are `[1, heads, tokens, width]`.
+    """
+    import torch
+
+    class Cache:
+        def __init__(self, past):
+            self.past, self.present = past, []
+
+        def update(self, keys, values, layer, **_):
+            pair = [torch.cat((self.past[2 * layer + i], new), dim=2) for i, new in enumerate((keys, values))]
+            self.present += pair
+            return pair
+
+    class WithCache(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.decoder = decoder
+
+        def forward(self, tokens, *past):
+            model, cache = self.decoder.model, Cache(past)
+            x = model.embed_tokens(tokens)
+            end = past[0].shape[2] + tokens.shape[1]
+            positions = torch.arange(past[0].shape[2], end)
+            is_future = torch.arange(end)[None] > positions[:, None]
+            mask = torch.zeros(is_future.shape).masked_fill(is_future, torch.finfo(torch.float32).min)[None, None]
+            rotation = model.rotary_emb(x, positions[None])
+            for layer in model.layers:
+                x = layer(x, attention_mask=mask, cache=cache, position_embeddings=rotation)
+            return self.decoder.lm_head(model.norm(x[:, -1:])), *cache.present
+
+    past, present = cache_names(decoder.config)
+    inputs = (torch.zeros((1, 2), dtype=torch.int64), *(torch.zeros(cache_shape(decoder.config, 3)) for _ in past))
+    lengths = {"tokens": {1: "new"}} | {name: {2: "old"} for name in past} | {name: {2: "all"} for name in present}
+    names = {"input_names": ["tokens", *past], "output_names": ["logits", *present], "dynamic_axes": lengths}
+    return WithCache().eval(), inputs, names
+
+
+def cache_names(config) -> tuple[list[str], list[str]]:
+    numbers = range(2 * config.num_hidden_layers)
+    return [f"past.{i}" for i in numbers], [f"present.{i}" for i in numbers]
+
+
+def cache_shape(config, tokens: int) -> tuple[int, ...]:
+    return 1, config.num_key_value_heads, tokens, config.hidden_size // config.num_attention_heads
+
+
+def quantize(arch: str, source: Path, variant: str, path: Path) -> None:
+    """int8 weights with a scale a channel; activations are quantized at run time, or with scales that noise gives."""
+    from onnxruntime import quantization
+    from onnxruntime.quantization import QuantType
+
+    if variant != STATIC:
+        weight_type, operators = DYNAMIC[variant]
+        quantization.quantize_dynamic(source, path, operators, per_channel=True, reduce_range=False, weight_type=QuantType[weight_type])
+        return
+
+    class Noise(quantization.CalibrationDataReader):
+        left = iter(range(CALIBRATION_PICTURES))
+
+        def get_next(self):
+            seed = next(self.left, None)
+            return None if seed is None else {"pixels": pixels(arch, seed)}
+
+    quantization.quantize_static(source, path, Noise(), per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
 
 
 def write_gguf(arch: str, quantization: str, path: Path) -> None:
@@ -245,11 +312,10 @@ def make(arch: str, folder: Path) -> None:
     if ARCHITECTURES[arch].is_decoder:
         for quantization in GGUF_TYPES:
             atomically(gguf_file(folder, arch, quantization), lambda path, q=quantization: write_gguf(arch, q, path))
-        return
     source = onnx_file(folder, arch)
     atomically(source, lambda path: export(arch, path))
     for variant in int8_variants(arch):
-        atomically(int8_file(folder, arch, variant), lambda path, v=variant: quantize(source, v, path))
+        atomically(int8_file(folder, arch, variant), lambda path, v=variant: quantize(arch, source, v, path))
 
 
 if __name__ == "__main__":

@@ -29,8 +29,8 @@ ROOT = Path(__file__).resolve().parents[2]
 MODELS = Path("~/.cache/ocelli/peers-models").expanduser()
 # Peer, the package it comes in, and its dtypes for image towers and for the decoder.
 PEERS = {
-    "onnxruntime": ("onnxruntime", ("f32", "int8"), ()),
-    "openvino": ("openvino", ("f32", "bf16"), ()),
+    "onnxruntime": ("onnxruntime", ("f32", "int8"), ("f32", "int8")),
+    "openvino": ("openvino", ("f32", "bf16"), ("f32", "bf16")),
     "torch": ("torch", ("f32", "bf16"), ("f32", "bf16")),
     "llama.cpp": ("llama-cpp-python", (), GGUF_TYPES),
 }
@@ -61,9 +61,11 @@ def positive(text: str) -> int:
 
 
 def ocelli_program(given: Path | None) -> Path:
+    if given:
+        return given.resolve()
     built = ROOT / "target" / "release" / "ocelli"
     found = shutil.which("ocelli")
-    return given or (built if built.exists() or not found else Path(found))
+    return built if built.exists() or not found else Path(found)
 
 
 def make_models(arch: str, folder: Path) -> None:
@@ -81,13 +83,11 @@ def enlist_peers(arch: str, args: argparse.Namespace, missing: dict[str, str], o
     workers = []
     for peer in args.peer:
         package, *dtypes = PEERS[peer]
-        if is_decoder and peer in ("onnxruntime", "openvino"):
-            out.append(f"{peer}: no decoder with a key-value cache is exported for it")
         for dtype in dtypes[is_decoder]:
             worker = Worker(peer, dtype, arch, args.decoder_threads if is_decoder else args.threads)
             if package in missing:
                 out.append(f"{worker}: not installed: {missing[package]}")
-            elif attempt(worker, lambda w=worker: w.start_in(args.models), out):
+            elif attempt(worker, lambda w=worker: w.start(args.models), out):
                 workers.append(worker)
     return workers
 
