@@ -185,9 +185,9 @@ def load_llama_cpp(job: Job) -> Peer:
         llama.llama_memory_clear(llama.llama_get_memory(context), True)
 
     def read(start: int, end: int):
-        batch = llama.llama_batch_get_one((llama.llama_token * (end - start))(*tokens[start:end]), end - start)
-        if llama.llama_decode(context, batch) != 0:
-            raise RuntimeError("llama_decode failed")
+        chosen = (llama.llama_token * (end - start))(*tokens[start:end])  # The batch only points to it.
+        if code := llama.llama_decode(context, llama.llama_batch_get_one(chosen, end - start)):
+            raise RuntimeError(f"llama_decode failed with code {code}")
         return llama.llama_get_logits(context)[0]
 
     features = llama.llama_print_system_info().decode()
