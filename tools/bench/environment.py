@@ -18,6 +18,7 @@ OPTIONAL = ("llama-cpp-python", "onnxruntime", "openvino")
 FROM_SOURCE = "llama-cpp-python"
 # The first line of a failed build with one of these says why.
 REASONS = ("error:", "cmake error", "no matching distribution")
+REASON_LENGTH = 240
 
 
 def enter(folder: Path, reinstall: bool) -> dict[str, str]:
@@ -82,4 +83,7 @@ def pip(folder: Path, packages: list[str]) -> str:
 
 def reason_in(log: Path) -> str:
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return next((line for line in lines if any(word in line.lower() for word in REASONS)), lines[-1] if lines else "pip said nothing")
+    first = next((i for i, line in enumerate(lines) if any(word in line.lower() for word in REASONS)), len(lines) - 1)
+    # CMake says where, and in the next line what.
+    reason = " ".join(lines[first : first + 2]) if lines[first:] and lines[first].endswith(":") else "".join(lines[first : first + 1])
+    return reason[:REASON_LENGTH] or "pip said nothing"
