@@ -7,7 +7,8 @@
 | file | what |
 |---|---|
 | environment.py | the pinned virtual environment |
-| models.py | architectures with random weights, as ONNX and GGUF |
+| models.py | architectures with random weights |
+| export.py | their files: ONNX, quantized ONNX, GGUF |
 | worker.py | one peer with one model, in its own process |
 | contenders.py | whose turn it is: a worker, or `ocelli bench` |
 | report.py | tables, the project's bars, the recorded CSV |
@@ -71,7 +72,7 @@ def ocelli_program(given: Path | None) -> Path:
 def make_models(arch: str, folder: Path) -> None:
     """In another process: what exporting leaves behind is gone before anything is measured."""
     print(f"\n{arch}: making models, unless they are there", file=sys.stderr)
-    command = [sys.executable, str(Path(__file__).with_name("models.py")), arch, str(folder)]
+    command = [sys.executable, str(Path(__file__).with_name("export.py")), arch, str(folder)]
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if done.returncode != 0:
         print(f"  not all could be made: {last_line(done.stderr)}", file=sys.stderr)

@@ -108,7 +108,7 @@ def load_openvino(job: Job) -> Peer:
 
 
 def graph_stages(job: Job, run: Callable[[dict], list]) -> dict[str, Stage]:
-    """Of an exported graph. A decoder's cache goes in and comes out of it (`models.with_cache`)."""
+    """Of an exported graph. A decoder's cache goes in and comes out of it (`with_cache` of export.py)."""
     if not models.ARCHITECTURES[job.arch].is_decoder:
         return {"image_encode": Stage(lambda: run({"pixels": job.pixels}))}
     import numpy as np
