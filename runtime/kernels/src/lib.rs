@@ -9,10 +9,12 @@
 //! | [`pack`] | weights in the order kernels read them: one layout for every instruction set |
 //! | [`quantize`] | activations made ready: normalised, to bytes with a scale a row |
 //! | [`linear`] | y = activation(x Wᵀ + b) + residual |
+//! | [`convolution`] | convolutions of pictures and maps, depthwise ones, inverted residual blocks |
 //! | [`math`] | functions of one variable |
 //! | [`mod@reference`] | the same in plain loops: the specification that kernels are tested against |
 
 pub mod arch;
+pub mod convolution;
 pub mod isa;
 pub mod linear;
 pub mod math;

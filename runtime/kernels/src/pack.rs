@@ -56,7 +56,7 @@ pub const fn padded(n: usize) -> usize {
     n.div_ceil(PANEL) * PANEL
 }
 
-fn fits(part: &'static str, n: usize, k: usize, has: usize, needs: Option<usize>) -> Result<(), PackError> {
+pub(crate) fn fits(part: &'static str, n: usize, k: usize, has: usize, needs: Option<usize>) -> Result<(), PackError> {
     if n == 0 || k == 0 {
         return Err(PackError::Empty { n, k });
     }
@@ -66,7 +66,7 @@ fn fits(part: &'static str, n: usize, k: usize, has: usize, needs: Option<usize>
     }
 }
 
-fn product(factors: &[usize]) -> Option<usize> {
+pub(crate) fn product(factors: &[usize]) -> Option<usize> {
     factors.iter().try_fold(1_usize, |product, &factor| product.checked_mul(factor))
 }
 

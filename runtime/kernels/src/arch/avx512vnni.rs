@@ -181,4 +181,26 @@ impl Simd for Avx512Vnni {
     fn prefetch(self, p: *const u8) {
         token!(_mm_prefetch::<_MM_HINT_T0>(p.cast()))
     }
+    #[inline(always)]
+    unsafe fn load_part(self, p: *const f32, n: usize) -> __m512 {
+        memory!(_mm512_maskz_loadu_ps(((1_u32 << n.min(16)) - 1) as u16, p))
+    }
+    #[inline(always)]
+    unsafe fn store_part(self, p: *mut f32, a: __m512, n: usize) {
+        memory!(_mm512_mask_storeu_ps(p, ((1_u32 << n.min(16)) - 1) as u16, a))
+    }
+    #[inline(always)]
+    unsafe fn store_quads(self, p: *mut u8, stride: usize, rows: [__m512; 4]) {
+        memory!({
+            // Packing works within 128-bit lanes, and such a lane of a row is a quad: what comes out are the quads, four rows each.
+            let [a, b, c, d] = rows;
+            let (a, b, c, d) = (_mm512_cvtps_epi32(a), _mm512_cvtps_epi32(b), _mm512_cvtps_epi32(c), _mm512_cvtps_epi32(d));
+            let words = (_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+            let bytes = _mm512_xor_si512(_mm512_packs_epi16(words.0, words.1), _mm512_set1_epi8(-128));
+            _mm_storeu_si128(p.cast(), _mm512_castsi512_si128(bytes));
+            _mm_storeu_si128(p.add(stride).cast(), _mm512_extracti32x4_epi32::<1>(bytes));
+            _mm_storeu_si128(p.add(2 * stride).cast(), _mm512_extracti32x4_epi32::<2>(bytes));
+            _mm_storeu_si128(p.add(3 * stride).cast(), _mm512_extracti32x4_epi32::<3>(bytes));
+        })
+    }
 }

@@ -148,5 +148,25 @@ macro_rules! ymm_methods {
         fn prefetch(self, p: *const u8) {
             token!(_mm_prefetch::<_MM_HINT_T0>(p.cast()))
         }
+        #[inline(always)]
+        unsafe fn load_part(self, p: *const f32, n: usize) -> __m256 {
+            memory!(_mm256_maskload_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))))
+        }
+        #[inline(always)]
+        unsafe fn store_part(self, p: *mut f32, a: __m256, n: usize) {
+            memory!(_mm256_maskstore_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)), a))
+        }
+        #[inline(always)]
+        unsafe fn store_quads(self, p: *mut u8, stride: usize, rows: [__m256; 4]) {
+            memory!({
+                // Packing works within 128-bit lanes, and such a lane of a row is a quad: what comes out are the quads, four rows each.
+                let [a, b, c, d] = rows;
+                let (a, b, c, d) = (_mm256_cvtps_epi32(a), _mm256_cvtps_epi32(b), _mm256_cvtps_epi32(c), _mm256_cvtps_epi32(d));
+                let bytes = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+                let bytes = _mm256_xor_si256(bytes, _mm256_set1_epi8(Self::ACTIVATION_OFFSET as u8 as i8));
+                _mm_storeu_si128(p.cast(), _mm256_castsi256_si128(bytes));
+                _mm_storeu_si128(p.add(stride).cast(), _mm256_extracti128_si256::<1>(bytes));
+            })
+        }
     };
 }

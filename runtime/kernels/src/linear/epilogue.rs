@@ -26,6 +26,17 @@ pub enum Activation {
 impl Activation {
     /// Every one.
     pub const ALL: [Self; 7] = [Self::None, Self::Relu, Self::Relu6, Self::Gelu, Self::QuickGelu, Self::GeluTanh, Self::Silu];
+
+    /// The range that it clamps to, where that is all it does.
+    #[inline(always)]
+    pub(crate) fn range(self) -> Option<(f32, f32)> {
+        match self {
+            Self::None => Some((f32::NEG_INFINITY, f32::INFINITY)),
+            Self::Relu => Some((0.0, f32::INFINITY)),
+            Self::Relu6 => Some((0.0, 6.0)),
+            Self::Gelu | Self::QuickGelu | Self::GeluTanh | Self::Silu => None,
+        }
+    }
 }
 
 /// What a linear layer's result goes through: activation(y + bias) + residual.
@@ -63,6 +74,53 @@ pub(super) struct Part {
     pub columns: usize,
     /// Columns of the whole result.
     pub n: usize,
+}
+
+/// Takes a tile through an epilogue whose activation clamps, from registers to memory.
+///
+/// # Safety
+/// As [`finish`].
+#[inline(always)]
+pub(super) unsafe fn write_clamped<S: Simd, const R: usize, const V: usize>(
+    s: S,
+    tile: [[S::F; V]; R],
+    range: (f32, f32),
+    part: Part,
+    epilogue: &Epilogue<'_>,
+    out: *mut f32,
+) {
+    let Part { row, rows, column, columns, n } = part;
+    let (low, high) = (s.splat(range.0), s.splat(range.1));
+    // SAFETY: every offset is within the part.
+    unsafe {
+        let mut v = 0;
+        while v < V {
+            let at = v * S::LANES;
+            if at >= columns {
+                return;
+            }
+            let whole = columns - at >= S::LANES;
+            let mut bias = s.splat(0.0);
+            if let Some(b) = epilogue.bias {
+                let p = b.as_ptr().add(column + at);
+                bias = if whole { s.load(p) } else { s.load_part(p, columns - at) };
+            }
+            let mut r = 0;
+            while r < R {
+                if r < rows {
+                    let index = (row + r) * n + column + at;
+                    let mut y = s.min(high, s.max(low, s.add(tile[r][v], bias)));
+                    if let Some(residual) = epilogue.residual {
+                        let p = residual.as_ptr().add(index);
+                        y = s.add(y, if whole { s.load(p) } else { s.load_part(p, columns - at) });
+                    }
+                    if whole { s.store(out.add(index), y) } else { s.store_part(out.add(index), y, columns - at) }
+                }
+                r += 1;
+            }
+            v += 1;
+        }
+    }
 }
 
 /// Takes a tile, `[rows][stride]`, through the epilogue to `out`, the start of the whole result.
@@ -129,16 +187,18 @@ unsafe fn write<S: Simd, const A: u8>(s: S, tile: *const f32, stride: usize, par
             let width = (columns - v).min(S::LANES);
             let mut bias = s.splat(0.0);
             if let Some(b) = epilogue.bias {
-                bias = load_some(s, b.as_ptr().add(column + v), width);
+                let p = b.as_ptr().add(column + v);
+                bias = if width == S::LANES { s.load(p) } else { s.load_part(p, width) };
             }
             let mut r = 0;
             while r < rows {
                 let at = (row + r) * n + column + v;
                 let mut y = activate::<S, A>(s, s.add(s.load(tile.add(r * stride + v)), bias));
                 if let Some(residual) = epilogue.residual {
-                    y = s.add(y, load_some(s, residual.as_ptr().add(at), width));
+                    let p = residual.as_ptr().add(at);
+                    y = s.add(y, if width == S::LANES { s.load(p) } else { s.load_part(p, width) });
                 }
-                store_some(s, out.add(at), y, width);
+                if width == S::LANES { s.store(out.add(at), y) } else { s.store_part(out.add(at), y, width) }
                 r += 1;
             }
             v += S::LANES;
@@ -146,32 +206,33 @@ unsafe fn write<S: Simd, const A: u8>(s: S, tile: *const f32, stride: usize, par
     }
 }
 
-/// # Safety
-/// `width` floats must be readable.
-#[inline(always)]
-pub(crate) unsafe fn load_some<S: Simd>(s: S, p: *const f32, width: usize) -> S::F {
-    // SAFETY: the caller's; the buffer has room for any vector.
-    unsafe {
-        if width == S::LANES {
-            return s.load(p);
-        }
-        let mut buffer = [0.0_f32; 16];
-        p.copy_to_nonoverlapping(buffer.as_mut_ptr(), width);
-        s.load(buffer.as_ptr())
-    }
+/// Takes whole vectors through an activation, in place.
+pub(crate) struct Activate<'a> {
+    /// Whole panels.
+    pub values: &'a mut [f32],
+    pub activation: Activation,
 }
 
-/// # Safety
-/// `width` floats must be writable.
-#[inline(always)]
-pub(crate) unsafe fn store_some<S: Simd>(s: S, p: *mut f32, y: S::F, width: usize) {
-    // SAFETY: the caller's; the buffer has room for any vector.
-    unsafe {
-        if width == S::LANES {
-            return s.store(p, y);
+impl Kernel for Activate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for values in self.values.chunks_exact_mut(S::LANES) {
+            // SAFETY: a whole vector.
+            unsafe {
+                let x = s.load(values.as_ptr());
+                let y = match self.activation {
+                    Activation::None => activate::<S, 0>(s, x),
+                    Activation::Relu => activate::<S, 1>(s, x),
+                    Activation::Relu6 => activate::<S, 2>(s, x),
+                    Activation::Gelu => activate::<S, 3>(s, x),
+                    Activation::QuickGelu => activate::<S, 4>(s, x),
+                    Activation::GeluTanh => activate::<S, 5>(s, x),
+                    Activation::Silu => activate::<S, 6>(s, x),
+                };
+                s.store(values.as_mut_ptr(), y);
+            }
         }
-        let mut buffer = [0.0_f32; 16];
-        s.store(buffer.as_mut_ptr(), y);
-        p.copy_from_nonoverlapping(buffer.as_ptr(), width);
     }
 }

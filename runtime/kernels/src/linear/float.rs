@@ -26,7 +26,7 @@ impl Tile for Float<'_> {
     }
 
     #[inline(always)]
-    unsafe fn tile<S: Simd, const R: usize, const V: usize>(&self, s: S, rows: &Rows, block: usize, panel: usize, out: *mut f32) {
+    unsafe fn tile<S: Simd, const R: usize, const V: usize>(&self, s: S, rows: &Rows, block: usize, panel: usize) -> [[S::F; V]; R] {
         let k = self.0.k();
         let per_panel = PANEL / S::LANES;
         let mut acc = [[s.splat(0.0); V]; R];
@@ -58,15 +58,7 @@ impl Tile for Float<'_> {
                 a = a.add(R);
                 i += 1;
             }
-            let mut r = 0;
-            while r < R {
-                let mut v = 0;
-                while v < V {
-                    s.store(out.add((r * V + v) * S::LANES), acc[r][v]);
-                    v += 1;
-                }
-                r += 1;
-            }
+            acc
         }
     }
 }
