@@ -1,5 +1,7 @@
 //! The specification: every kernel in plain loops, with sums in double precision. Slow; always compiled.
 
+pub mod convolution;
+
 use crate::linear::{Activation, Epilogue, Weight};
 use crate::pack::GROUP;
 use crate::quantize::Prologue;

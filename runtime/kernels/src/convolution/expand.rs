@@ -104,7 +104,8 @@ impl Expand<'_> {
                     let out = self.out.add(*places.add(r) as usize);
                     let mut v = 0;
                     while v < V {
-                        let y = s.fma(s.to_f(acc[r][v]), s.mul(row_scale, scales[v]), bias[v]);
+                        // Rounded as often as a linear layer's result, so that fused or not makes no difference.
+                        let y = s.add(s.mul(s.to_f(acc[r][v]), s.mul(row_scale, scales[v])), bias[v]);
                         let p = out.add(v / per_panel * self.out_panel + v % per_panel * S::LANES);
                         s.store(p, s.min(high, s.max(low, y)));
                         v += 1;
