@@ -1,5 +1,6 @@
 //! EfficientNet-Lite0 at 224 × 224 with random weights, as a whole and layer by layer, and other models' patches:
 //! `cargo bench -p ocelli-kernels --bench convolution`. One thread; `OCELLI_ISA` chooses.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "benchmarks")]
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
@@ -53,8 +54,7 @@ impl Block {
     }
 
     fn view(&self) -> InvertedResidual<'_> {
-        let depthwise =
-            Depthwise { weight: self.depthwise.0.view(), bias: Some(&self.depthwise.1), activation: Activation::Relu6 };
+        let depthwise = Depthwise { weight: self.depthwise.0.view(), bias: Some(&self.depthwise.1), activation: Activation::Relu6 };
         InvertedResidual {
             geometry: self.geometry,
             expand: self.expand.as_ref().map(|(weight, bias)| pointwise(weight, bias, Activation::Relu6)),

@@ -50,7 +50,7 @@ pub fn gelu<S: Simd>(s: S, x: S::F) -> S::F {
 #[inline(always)]
 pub fn gelu_tanh<S: Simd>(s: S, x: S::F) -> S::F {
     let square = s.mul(x, x);
-    let inner = s.fma(square, s.splat(0.044_715 * 1.595_769_1), s.splat(1.595_769_1));
+    let inner = s.fma(square, s.splat(0.044_715 * 1.595_769), s.splat(1.595_769));
     gate(s, x, s.mul(inner, x))
 }
 

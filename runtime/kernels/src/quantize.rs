@@ -119,11 +119,7 @@ pub(crate) enum Source<'a> {
     /// `[rows][width]`, each after its prologue.
     Rows(&'a [f32], Prologue<'a>),
     /// A picture's windows, `rows` of them from `first` on.
-    Windows {
-        windows: Windows<'a>,
-        first: usize,
-        rows: usize,
-    },
+    Windows { windows: Windows<'a>, first: usize, rows: usize },
 }
 
 impl Source<'_> {
@@ -163,6 +159,7 @@ impl Rows {
     ///
     /// # Panics
     /// Where lengths do not fit.
+    #[allow(clippy::too_many_arguments)]
     pub fn fill(&mut self, isa: Isa, pool: &Pool, x: &[f32], k: usize, most: usize, prologue: Prologue<'_>, form: Form) {
         self.fill_from(isa, pool, Source::Rows(x, prologue), k, most, form);
     }
@@ -360,15 +357,7 @@ impl Kernel for QuantizeRows<'_> {
 /// # Safety
 /// The rows exist, and the block's bytes and scales, which are this task's.
 #[inline(always)]
-pub(crate) unsafe fn quantize_rows<S: Simd>(
-    s: S,
-    from: Strided,
-    k: usize,
-    rows: usize,
-    block: usize,
-    bytes: *mut u8,
-    scales: *mut f32,
-) {
+pub(crate) unsafe fn quantize_rows<S: Simd>(s: S, from: Strided, k: usize, rows: usize, block: usize, bytes: *mut u8, scales: *mut f32) {
     let mut r = block.next_multiple_of(4);
     while r > 0 {
         r -= 4;
@@ -382,48 +371,48 @@ pub(crate) unsafe fn quantize_rows<S: Simd>(
 
 /// Quantizes up to four rows of `k` channels, where fewer are left the last again, as rows `r` and following of a block.
 ///
-/// Four rows of a quad are stored at once. In a block whose rows are not whole fours, the last of them run into the quad behind; so the
-/// groups of a block are written last first, and of the last group's last quads, behind which lies another block, only what is its own.
+/// Four rows of a quad are stored at once. In a block whose rows are not whole fours, the last of them run into the quads behind; so the
+/// groups of a block are written last first, quads in order, and of those that would run into the next block only what is their own.
 ///
 /// # Safety
 /// The rows exist, and the block's bytes and scales, which are this task's.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-unsafe fn quantize_group<S: Simd>(
-    s: S,
-    from: Strided,
-    k: usize,
-    rows: usize,
-    r: usize,
-    block: usize,
-    bytes: *mut u8,
-    scales: *mut f32,
-) {
+unsafe fn quantize_group<S: Simd>(s: S, from: Strided, k: usize, rows: usize, r: usize, block: usize, bytes: *mut u8, scales: *mut f32) {
     let quads = k.div_ceil(4);
     let own = block - r;
     let whole = k - k % S::LANES;
     // SAFETY: reads are of rows that exist, writes within the block.
     unsafe {
-        let (mut greatest, mut poison) = ([s.splat(0.0); 4], [s.splat(0.0); 4]);
+        let mut greatest = [s.splat(0.0); 4];
         let mut i = 0;
         while i < k {
             let mut n = 0;
             while n < 4 {
                 let p = from.at(n.min(rows - 1), i);
                 let x = if i < whole { s.load(p) } else { s.load_part(p, k - i) };
-                greatest[n] = s.max(s.abs(x), greatest[n]);
-                poison[n] = s.fma(x, s.splat(0.0), poison[n]);
+                greatest[n] = s.magnitude(x, greatest[n]);
                 n += 1;
             }
             i += S::LANES;
         }
-        let mut inverse = [s.splat(0.0); 4];
+        let greatest = s.greatest_of_four(greatest);
+        // Four divisions at once.
+        let (mut factors, mut own_scales) = ([0.0_f32; 4], [0.0_f32; 4]);
         let mut n = 0;
         while n < 4 {
-            let (factor, scale) = scale_from(s, greatest[n], poison[n]);
-            inverse[n] = s.splat(factor);
+            let some = greatest[n] > LEAST;
+            factors[n] = if some { 127.0 / greatest[n] } else { 0.0 };
+            own_scales[n] = if some { greatest[n] / 127.0 } else { 0.0 };
+            own_scales[n] = if greatest[n] < f32::INFINITY { own_scales[n] } else { f32::NAN };
+            n += 1;
+        }
+        let mut inverse = [s.splat(0.0); 4];
+        n = 0;
+        while n < 4 {
+            inverse[n] = s.splat(factors[n]);
             if n < own {
-                scales.add(r + n).write(scale);
+                scales.add(r + n).write(own_scales[n]);
             }
             n += 1;
         }
@@ -438,7 +427,8 @@ unsafe fn quantize_group<S: Simd>(
                 n += 1;
             }
             let quad = i / 4;
-            if i + S::LANES <= whole && (own >= 4 || quad + S::LANES / 4 < quads) {
+            // Where the last of its stores ends, in rows of quads, must be within the block.
+            if i + S::LANES <= whole && r + (quad + S::LANES / 4 - 1) * block + 4 <= quads * block {
                 s.store_quads(to.add(quad * block * 4), block * 4, x);
             } else {
                 let mut buffer = [0_u8; 4 * PANEL];
@@ -509,6 +499,9 @@ impl Fill<'_> {
     }
 }
 
+/// Below this 127 / greatest overflows; a row with no greater magnitude counts as zero.
+const LEAST: f32 = 1e-36;
+
 /// 127 / greatest magnitude and its inverse; NaN for the second where the row is not finite.
 ///
 /// # Safety
@@ -524,16 +517,9 @@ unsafe fn scale_of<S: Simd>(s: S, row: &[f32]) -> (f32, f32) {
         poison = s.fma(x, s.splat(0.0), poison);
         i += S::LANES;
     }
-    scale_from(s, greatest, poison)
-}
-
-/// 127 / greatest magnitude and its inverse; NaN for the second where a lane of `poison` is.
-#[inline(always)]
-fn scale_from<S: Simd>(s: S, greatest: S::F, poison: S::F) -> (f32, f32) {
     let greatest = s.greatest(greatest);
-    // Below this 127 / greatest overflows; such a row counts as zero.
-    let inverse = if greatest > 1e-36 { 127.0 / greatest } else { 0.0 };
-    let scale = if greatest > 1e-36 { greatest / 127.0 } else { 0.0 };
+    let inverse = if greatest > LEAST { 127.0 / greatest } else { 0.0 };
+    let scale = if greatest > LEAST { greatest / 127.0 } else { 0.0 };
     (inverse, scale + s.sum(poison))
 }
 

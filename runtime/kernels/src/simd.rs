@@ -161,6 +161,25 @@ pub trait Simd: Copy + Send + Sync + 'static {
         }
     }
 
+    /// The greater of |a| and m, lane by lane; not finite where one of both is not. `m` comes from here, or is zero.
+    #[inline(always)]
+    fn magnitude(self, a: Self::F, m: Self::F) -> Self::F {
+        // What is no number stays in `m`: `max` returns its second argument then.
+        self.fma(a, self.splat(0.0), self.max(self.abs(a), m))
+    }
+
+    /// The greatest lane of each of four vectors of magnitudes; not finite where one lane is not.
+    #[inline(always)]
+    fn greatest_of_four(self, m: [Self::F; 4]) -> [f32; 4] {
+        let mut greatest = [0.0; 4];
+        let mut r = 0;
+        while r < 4 {
+            greatest[r] = self.greatest(m[r]) + self.sum(self.mul(m[r], self.splat(0.0)));
+            r += 1;
+        }
+        greatest
+    }
+
     /// Rounds four rows to bytes with [`Simd::ACTIVATION_OFFSET`] added, and stores them quad by quad: lanes 4 q … 4 q + 3 of the rows
     /// side by side, 16 bytes at `p + q · stride`. Rows are within −127…127; what is no number becomes any byte.
     ///

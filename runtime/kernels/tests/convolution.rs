@@ -1,4 +1,5 @@
 //! Convolutions on every instruction set of this CPU, against the plain loops of the reference.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests, helpers included")]
 
 use ocelli_kernels::convolution::{
     Depthwise, DepthwiseValues, Geometry, InvertedResidual, Layout, OwnedDepthwise, PackedDepthwise, Picture, Pointwise, pack_depthwise,
@@ -77,11 +78,7 @@ fn check_depthwise(
     let bias = bias.then_some(&shift[..]);
     let owned = OwnedDepthwise::quantize(channels, kernel, &weights).unwrap();
     let floats = pack_depthwise(channels, kernel, &weights).unwrap();
-    let weight = if int8 {
-        owned.view()
-    } else {
-        PackedDepthwise::new(channels, kernel, DepthwiseValues::F32(&floats)).unwrap()
-    };
+    let weight = if int8 { owned.view() } else { PackedDepthwise::new(channels, kernel, DepthwiseValues::F32(&floats)).unwrap() };
     let depthwise = Depthwise { weight, bias, activation };
     let expected = reference::depthwise(&x, geometry, depthwise);
     let magnitudes = magnitudes(&x, geometry, &weights, channels, bias);

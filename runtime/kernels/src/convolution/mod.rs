@@ -21,6 +21,6 @@ mod windows;
 pub(crate) use band::Scratch;
 pub use band::{Depthwise, InvertedResidual, Pointwise};
 pub use geometry::Geometry;
-pub(crate) use windows::Windows;
 pub use weight::{DepthwiseValues, OwnedDepthwise, PackedDepthwise, pack_depthwise};
+pub(crate) use windows::Windows;
 pub use windows::{Layout, Picture};

@@ -99,11 +99,10 @@ pub(super) unsafe fn write_clamped<S: Simd, const R: usize, const V: usize>(
             if at >= columns {
                 return;
             }
-            let whole = columns - at >= S::LANES;
+            let width = (columns - at).min(S::LANES);
             let mut bias = s.splat(0.0);
             if let Some(b) = epilogue.bias {
-                let p = b.as_ptr().add(column + at);
-                bias = if whole { s.load(p) } else { s.load_part(p, columns - at) };
+                bias = load_some(s, b.as_ptr().add(column + at), width);
             }
             let mut r = 0;
             while r < R {
@@ -111,10 +110,9 @@ pub(super) unsafe fn write_clamped<S: Simd, const R: usize, const V: usize>(
                     let index = (row + r) * n + column + at;
                     let mut y = s.min(high, s.max(low, s.add(tile[r][v], bias)));
                     if let Some(residual) = epilogue.residual {
-                        let p = residual.as_ptr().add(index);
-                        y = s.add(y, if whole { s.load(p) } else { s.load_part(p, columns - at) });
+                        y = s.add(y, load_some(s, residual.as_ptr().add(index), width));
                     }
-                    if whole { s.store(out.add(index), y) } else { s.store_part(out.add(index), y, columns - at) }
+                    store_some(s, out.add(index), y, width);
                 }
                 r += 1;
             }
@@ -187,23 +185,37 @@ unsafe fn write<S: Simd, const A: u8>(s: S, tile: *const f32, stride: usize, par
             let width = (columns - v).min(S::LANES);
             let mut bias = s.splat(0.0);
             if let Some(b) = epilogue.bias {
-                let p = b.as_ptr().add(column + v);
-                bias = if width == S::LANES { s.load(p) } else { s.load_part(p, width) };
+                bias = load_some(s, b.as_ptr().add(column + v), width);
             }
             let mut r = 0;
             while r < rows {
                 let at = (row + r) * n + column + v;
                 let mut y = activate::<S, A>(s, s.add(s.load(tile.add(r * stride + v)), bias));
                 if let Some(residual) = epilogue.residual {
-                    let p = residual.as_ptr().add(at);
-                    y = s.add(y, if width == S::LANES { s.load(p) } else { s.load_part(p, width) });
+                    y = s.add(y, load_some(s, residual.as_ptr().add(at), width));
                 }
-                if width == S::LANES { s.store(out.add(at), y) } else { s.store_part(out.add(at), y, width) }
+                store_some(s, out.add(at), y, width);
                 r += 1;
             }
             v += S::LANES;
         }
     }
+}
+
+/// # Safety
+/// `width` floats must be readable.
+#[inline(always)]
+pub(crate) unsafe fn load_some<S: Simd>(s: S, p: *const f32, width: usize) -> S::F {
+    // SAFETY: the caller's.
+    unsafe { if width == S::LANES { s.load(p) } else { s.load_part(p, width) } }
+}
+
+/// # Safety
+/// `width` floats must be writable.
+#[inline(always)]
+pub(crate) unsafe fn store_some<S: Simd>(s: S, p: *mut f32, y: S::F, width: usize) {
+    // SAFETY: the caller's.
+    unsafe { if width == S::LANES { s.store(p, y) } else { s.store_part(p, y, width) } }
 }
 
 /// Takes whole vectors through an activation, in place.
