@@ -88,14 +88,15 @@ fn efficientnet_lite0(bencher: Bencher<'_, '_>) {
     let pool = Pool::new(1);
     let mut engine = Engine::new(isa(), &pool);
     let picture = noise(3 * 224 * 224);
-    let (stem, head) = (OwnedInt8::quantize(32, 27, &noise(32 * 27)).unwrap(), OwnedInt8::quantize(1280, 320, &noise(1280 * 320)).unwrap());
+    let (stem, head) = (pack_float(32, 27, &noise(32 * 27)).unwrap(), OwnedInt8::quantize(1280, 320, &noise(1280 * 320)).unwrap());
+    let stem = Weight::Float(PackedFloat::new(32, 27, Floats::F32(&stem)).unwrap());
     let bias = noise(1280);
     let mut maps: Vec<Vec<f32>> = blocks.iter().map(|block| vec![0.0; block.geometry.out_pixels() * block.view().output()]).collect();
     let (mut first, mut last, mut pooled) = (vec![0.0; 112 * 112 * 32], vec![0.0; 49 * 1280], vec![0.0; 1280]);
     bencher.bench_local(|| {
         let relu6 = |bias| Epilogue { bias: Some(bias), activation: Activation::Relu6, residual: None };
         let picture = Picture { values: &picture, channels: 3, layout: Layout::Planar };
-        engine.convolution(picture, Geometry::same(224, 224, 3, 2), Weight::Int8(stem.view()), relu6(&bias[..32]), &mut first);
+        engine.convolution(picture, Geometry::same(224, 224, 3, 2), stem, relu6(&bias[..32]), &mut first);
         let mut x = &first;
         for (block, out) in blocks.iter().zip(&mut maps) {
             engine.inverted_residual(x, &block.view(), out);

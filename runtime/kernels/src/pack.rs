@@ -13,7 +13,7 @@
 
 use half::f16;
 
-use crate::simd::PANEL;
+use crate::simd::{PANEL, Simd};
 
 /// Weights that share a scale in the formats with groups, as GGUF's Q8_0 and Q4_0.
 pub const GROUP: usize = 32;
@@ -400,6 +400,21 @@ impl<'a> PackedFloat<'a> {
     /// `[N/16][K][16]`
     pub fn values(&self) -> Floats<'a> {
         self.values
+    }
+
+    /// One vector from element `index` on.
+    ///
+    /// # Safety
+    /// It exists.
+    #[inline(always)]
+    pub(crate) unsafe fn load<S: Simd>(&self, s: S, index: usize) -> S::F {
+        // SAFETY: the caller's.
+        unsafe {
+            match self.values {
+                Floats::F32(values) => s.load(values.as_ptr().add(index)),
+                Floats::F16(values) => s.load_f16(values.as_ptr().add(index)),
+            }
+        }
     }
 
     /// Value of output channel `n`, input channel `k`.

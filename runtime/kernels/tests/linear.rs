@@ -56,15 +56,14 @@ impl Owned {
 /// between two bytes that single and double precision round it apart changes the result by one step of the activation times the weight;
 /// of 100 elements a few thousandths do, so four steps are as good as never exceeded, and far below what a wrong index would change.
 fn tolerance(row: &[f64], weight: Weight<'_>, column: usize, quantized: bool) -> f64 {
-    let k = weight.k();
     let value = |i: usize| match weight {
         Weight::Int8(w) => f64::from(w.value(column, i)) * f64::from(w.scales()[column]),
         Weight::Groups(w) => f64::from(w.value(column, i)) * w.scale(column, i).to_f64(),
         Weight::Float(w) => f64::from(w.value(column, i)),
     };
     let (mut sum, mut greatest) = (0.0, 0.0_f64);
-    for i in 0..k {
-        sum += (value(i) * row[i]).abs();
+    for (i, x) in row.iter().enumerate() {
+        sum += (value(i) * x).abs();
         greatest = greatest.max(value(i).abs());
     }
     let step = row.iter().fold(0.0_f64, |a, x| a.max(x.abs())) / 127.0;

@@ -155,13 +155,13 @@ impl Engine<'_> {
 /// A cache line, so that vectors do not straddle two.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C, align(64))]
-struct Line([f32; PANEL]);
+pub(super) struct Line([f32; PANEL]);
 
 /// What a thread keeps from call to call.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     /// `[panel][row][W][16]`, and a pixel behind each panel for rows that are none.
-    ring: Vec<Line>,
+    pub(super) ring: Vec<Line>,
     /// A row outside the map.
     zeros: Vec<Line>,
     /// The depthwise's result, `[panel][pixel][16]`.
@@ -259,7 +259,7 @@ struct Run<'a> {
     rows: (usize, usize),
 }
 
-fn at_least<T: Clone>(values: &mut Vec<T>, len: usize, value: T) {
+pub(super) fn at_least<T: Clone>(values: &mut Vec<T>, len: usize, value: T) {
     if values.len() < len {
         values.resize(len, value);
     }

@@ -5,7 +5,7 @@
 //!
 //! | operation | how |
 //! |---|---|
-//! | [`Engine::convolution`](crate::Engine::convolution) | each window is a row of a linear layer, gathered from the picture as the rows are made ready |
+//! | [`Engine::convolution`](crate::Engine::convolution) | each window is a row of a linear layer, gathered from the picture as the rows are made ready; small float weights take windows as they lie |
 //! | [`Engine::depthwise`](crate::Engine::depthwise) | one kernel a channel; vectors run over channels |
 //! | [`Engine::inverted_residual`](crate::Engine::inverted_residual) | MobileNetV2's block in one go: what lies between its layers stays in the cache |
 //! | [`Engine::global_average`](crate::Engine::global_average) | the mean over pixels |
@@ -13,6 +13,7 @@
 mod average;
 mod band;
 mod depthwise;
+mod direct;
 mod expand;
 mod geometry;
 mod weight;

@@ -1,8 +1,12 @@
 //! Convolutions whose windows are rows of a linear layer: a network's first, and a vision transformer's patches.
 
+use super::Scratch;
+use super::direct::{self, Direct, Lines};
 use super::geometry::Geometry;
 use crate::linear::{Engine, Epilogue, Weight};
+use crate::pack::{PackedFloat, padded};
 use crate::quantize::Source;
+use crate::shared::SharedMut;
 use crate::simd::Simd;
 
 /// How a picture's channels lie.
@@ -88,7 +92,7 @@ impl Windows<'_> {
 /// # Safety
 /// `len` floats are there, and room for a vector more.
 #[inline(always)]
-unsafe fn copy<S: Simd>(s: S, from: *const f32, to: *mut f32, len: usize) {
+pub(super) unsafe fn copy<S: Simd>(s: S, from: *const f32, to: *mut f32, len: usize) {
     let mut i = 0;
     while i < len {
         // SAFETY: the caller's.
@@ -105,7 +109,7 @@ unsafe fn copy<S: Simd>(s: S, from: *const f32, to: *mut f32, len: usize) {
 /// # Safety
 /// There is room for `len` floats and a vector more.
 #[inline(always)]
-unsafe fn fill<S: Simd>(s: S, to: *mut f32, len: usize) {
+pub(super) unsafe fn fill<S: Simd>(s: S, to: *mut f32, len: usize) {
     let mut i = 0;
     while i < len {
         // SAFETY: the caller's.
@@ -127,7 +131,41 @@ impl Engine<'_> {
         let len = picture.values.len();
         assert!(image > 0 && len.is_multiple_of(image), "{len} values are not pictures of {image}");
         let rows = len / image * geometry.out_pixels();
+        if let Weight::Float(weight) = weight
+            && padded(weight.n()) * weight.k() * size_of::<f32>() <= direct::MOST
+        {
+            return self.direct(picture, geometry, weight, epilogue, rows, out);
+        }
         let windows = Windows { picture, geometry };
         self.multiply(Source::Windows { windows, first: 0, rows }, weight, epilogue, out);
+    }
+
+    fn direct(
+        &mut self,
+        picture: Picture<'_>,
+        geometry: Geometry,
+        weight: PackedFloat<'_>,
+        epilogue: Epilogue<'_>,
+        windows: usize,
+        out: &mut [f32],
+    ) {
+        let (n, k) = (weight.n(), weight.k());
+        let width = Windows { picture, geometry }.width();
+        assert!(width == k, "windows of {width} values for {k} input channels");
+        assert!(out.len() == windows * n, "{} results where {windows} x {n} are computed", out.len());
+        epilogue.check(windows, n);
+        let rows = windows / geometry.out_width();
+        let tasks = if windows * n * k < 1 << 16 { 1 } else { self.pool.threads().min(rows) };
+        if self.scratch.len() < tasks {
+            self.scratch.resize_with(tasks, Scratch::default);
+        }
+        let (isa, out, scratch) = (self.isa, SharedMut::new(out), SharedMut::new(&mut self.scratch));
+        let lines = Lines::new(picture, geometry);
+        self.pool.run(tasks, &|task| {
+            // SAFETY: each task has a scratch of its own.
+            let scratch = unsafe { &mut *scratch.at(task) };
+            let rows = (rows * task / tasks, rows * (task + 1) / tasks);
+            isa.run(Direct { picture, geometry, lines, weight, epilogue, scratch, rows, out });
+        });
     }
 }

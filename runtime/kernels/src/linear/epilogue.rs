@@ -51,7 +51,7 @@ pub struct Epilogue<'a> {
 }
 
 impl Epilogue<'_> {
-    pub(super) fn check(&self, m: usize, n: usize) {
+    pub(crate) fn check(&self, m: usize, n: usize) {
         if let Some(bias) = self.bias {
             assert!(bias.len() == n, "a bias of {} for {n} output channels", bias.len());
         }
@@ -63,7 +63,7 @@ impl Epilogue<'_> {
 
 /// The part of the result that a tile is.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Part {
+pub(crate) struct Part {
     /// First row.
     pub row: usize,
     /// Rows.
@@ -81,7 +81,7 @@ pub(super) struct Part {
 /// # Safety
 /// As [`finish`].
 #[inline(always)]
-pub(super) unsafe fn write_clamped<S: Simd, const R: usize, const V: usize>(
+pub(crate) unsafe fn write_clamped<S: Simd, const R: usize, const V: usize>(
     s: S,
     tile: [[S::F; V]; R],
     range: (f32, f32),
@@ -126,7 +126,7 @@ pub(super) unsafe fn write_clamped<S: Simd, const R: usize, const V: usize>(
 /// # Safety
 /// The part lies within the result and the epilogue's slices, and is this task's alone; the tile has whole vectors.
 #[inline(always)]
-pub(super) unsafe fn finish<S: Simd>(s: S, tile: *const f32, stride: usize, part: Part, epilogue: &Epilogue<'_>, out: *mut f32) {
+pub(crate) unsafe fn finish<S: Simd>(s: S, tile: *const f32, stride: usize, part: Part, epilogue: &Epilogue<'_>, out: *mut f32) {
     s.call(Finish { tile, stride, part, epilogue, out });
 }
 

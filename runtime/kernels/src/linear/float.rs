@@ -1,7 +1,7 @@
 //! Tiles of float weights.
 
 use super::walk::Tile;
-use crate::pack::{Floats, PackedFloat};
+use crate::pack::PackedFloat;
 use crate::quantize::{Form, Rows};
 use crate::simd::{PANEL, Simd};
 
@@ -39,10 +39,7 @@ impl Tile for Float<'_> {
                 let mut v = 0;
                 while v < V {
                     let index = ((panel + v / per_panel) * k + i) * PANEL + v % per_panel * S::LANES;
-                    weights[v] = match self.0.values() {
-                        Floats::F32(values) => s.load(values.as_ptr().add(index)),
-                        Floats::F16(values) => s.load_f16(values.as_ptr().add(index)),
-                    };
+                    weights[v] = self.0.load(s, index);
                     v += 1;
                 }
                 let mut r = 0;

@@ -4,7 +4,7 @@
 //! is one block of rows times one strip: its accumulators live in registers while it runs down K ([`int8`], [`groups`], [`float`]), its
 //! result is scaled to floats in a small buffer, and the epilogue, written once, takes it from there.
 
-mod epilogue;
+pub(crate) mod epilogue;
 mod float;
 mod groups;
 pub(crate) mod int8;
