@@ -181,7 +181,7 @@ unsafe impl Sync for Scratch {}
 /// Bytes that a ring, or a map that is one band, may have: they should stay in the second-level cache beside weights.
 const RING: usize = 384 << 10;
 /// Bytes that one strip's part of a ring may have where the map is one band.
-const STRIP: usize = 64 << 10;
+const STRIP: usize = 128 << 10;
 /// Bytes of the depthwise's result where the map is one band.
 const WHOLE: usize = 640 << 10;
 
