@@ -1,5 +1,6 @@
 //! EfficientNet-Lite0 at 224 × 224 with random weights, as a whole and layer by layer, and other models' patches:
-//! `cargo bench -p ocelli-kernels --bench convolution`. One thread; `OCELLI_ISA` chooses.
+//! `cargo bench -p ocelli-kernels --bench convolution`. One thread, but where two are said;
+//! `OCELLI_ISA` chooses.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "benchmarks")]
 
 use divan::Bencher;
@@ -82,10 +83,10 @@ fn blocks() -> Vec<Block> {
 }
 
 /// From pixels to the pooled vector.
-#[divan::bench]
-fn efficientnet_lite0(bencher: Bencher<'_, '_>) {
+#[divan::bench(args = [1, 2])]
+fn efficientnet_lite0(bencher: Bencher<'_, '_>, threads: usize) {
     let blocks = blocks();
-    let pool = Pool::new(1);
+    let pool = Pool::new(threads);
     let mut engine = Engine::new(isa(), &pool);
     let picture = noise(3 * 224 * 224);
     let (stem, head) = (pack_float(32, 27, &noise(32 * 27)).unwrap(), OwnedInt8::quantize(1280, 320, &noise(1280 * 320)).unwrap());

@@ -332,3 +332,23 @@ fn paddings_are_tensorflows_and_explicit() {
     assert_eq!(Geometry::patches(224, 230, 16).out_pixels(), 14 * 14);
     assert_eq!(Geometry::same(1, 1, 5, 2).out_pixels(), 1);
 }
+
+#[test]
+fn no_pictures_give_no_results() {
+    let pool = Pool::new(2);
+    let geometry = Geometry::same(5, 5, 3, 2);
+    let block = Block::new(geometry, (4, Some(8), 4), Activation::Relu6, 1);
+    let weights = noise(1, 27 * 8);
+    let int8 = OwnedInt8::quantize(8, 27, &weights).unwrap();
+    let floats = pack_float(8, 27, &weights).unwrap();
+    for isa in Isa::all() {
+        let mut engine = Engine::new(isa, &pool);
+        engine.inverted_residual(&[], &block.view(), &mut []);
+        engine.depthwise(&[], geometry, block.view().depthwise, &mut []);
+        engine.global_average(&[], 25, 4, &mut []);
+        for weight in [Weight::Int8(int8.view()), Weight::Float(PackedFloat::new(8, 27, Floats::F32(&floats)).unwrap())] {
+            let picture = Picture { values: &[], channels: 3, layout: Layout::Planar };
+            engine.convolution(picture, geometry, weight, Epilogue::default(), &mut []);
+        }
+    }
+}

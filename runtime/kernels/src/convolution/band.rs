@@ -133,6 +133,9 @@ impl Engine<'_> {
             let same = input == output && geometry.pixels() == geometry.out_pixels() && geometry.stride() == 1;
             assert!(same, "a shortcut leads to a map of the same size");
         }
+        if batch == 0 {
+            return;
+        }
         let rows = batch * geometry.out_height();
         let work = rows * geometry.out_width() * inner * geometry.kernel() * geometry.kernel();
         let tasks = if work < 1 << 16 { 1 } else { self.pool.threads().min(rows) };
