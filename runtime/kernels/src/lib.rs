@@ -14,11 +14,13 @@
 //! | [`softmax`] | softmax over rows |
 //! | [`rope`] | rotary position embedding |
 //! | [`embedding`] | rows of a table, chosen by number |
+//! | [`convolution`] | convolutions of pictures and maps, depthwise ones, inverted residual blocks |
 //! | [`math`] | functions of one variable |
 //! | [`mod@reference`] | the same in plain loops: the specification that kernels are tested against |
 
 pub mod arch;
 pub mod attention;
+pub mod convolution;
 pub mod embedding;
 pub mod isa;
 pub mod linear;

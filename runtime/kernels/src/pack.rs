@@ -14,6 +14,7 @@
 use half::f16;
 
 pub use crate::simd::PANEL;
+use crate::simd::Simd;
 
 /// Weights that share a scale in the formats with groups, as GGUF's Q8_0 and Q4_0.
 pub const GROUP: usize = 32;
@@ -56,7 +57,7 @@ pub const fn padded(n: usize) -> usize {
     n.div_ceil(PANEL) * PANEL
 }
 
-fn fits(part: &'static str, n: usize, k: usize, has: usize, needs: Option<usize>) -> Result<(), PackError> {
+pub(crate) fn fits(part: &'static str, n: usize, k: usize, has: usize, needs: Option<usize>) -> Result<(), PackError> {
     if n == 0 || k == 0 {
         return Err(PackError::Empty { n, k });
     }
@@ -66,7 +67,7 @@ fn fits(part: &'static str, n: usize, k: usize, has: usize, needs: Option<usize>
     }
 }
 
-fn product(factors: &[usize]) -> Option<usize> {
+pub(crate) fn product(factors: &[usize]) -> Option<usize> {
     factors.iter().try_fold(1_usize, |product, &factor| product.checked_mul(factor))
 }
 
@@ -419,6 +420,21 @@ impl<'a> PackedFloat<'a> {
     /// `[N/16][K][16]`
     pub fn values(&self) -> Floats<'a> {
         self.values
+    }
+
+    /// One vector from element `index` on.
+    ///
+    /// # Safety
+    /// It exists.
+    #[inline(always)]
+    pub(crate) unsafe fn load<S: Simd>(&self, s: S, index: usize) -> S::F {
+        // SAFETY: the caller's.
+        unsafe {
+            match self.values {
+                Floats::F32(values) => s.load(values.as_ptr().add(index)),
+                Floats::F16(values) => s.load_f16(values.as_ptr().add(index)),
+            }
+        }
     }
 
     /// Value of output channel `n`, input channel `k`.

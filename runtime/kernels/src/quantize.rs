@@ -5,13 +5,16 @@
 //!
 //! A row that holds infinities or what is no number gets NaN for its scale: its own result is NaN throughout, and no other's.
 
+use std::mem::MaybeUninit;
+
+use crate::convolution::Windows;
 use crate::isa::Isa;
 use crate::math;
 use crate::norm::{layer_norm_row, rms_norm_row};
 use crate::pack::GROUP;
 use crate::pool::Pool;
 use crate::shared::SharedMut;
-use crate::simd::{Kernel, Simd};
+use crate::simd::{Kernel, PANEL, Simd};
 
 /// What happens to a row of activations before it is multiplied.
 #[derive(Debug, Clone, Copy)]
@@ -111,6 +114,47 @@ fn at_least<T: Copy + Default>(values: &mut Vec<T>, len: usize) {
     }
 }
 
+/// Where rows come from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Source<'a> {
+    /// `[rows][width]`, each after its prologue.
+    Rows(&'a [f32], Prologue<'a>),
+    /// A picture's windows, `rows` of them from `first` on.
+    Windows { windows: Windows<'a>, first: usize, rows: usize },
+}
+
+impl Source<'_> {
+    /// Rows of `k` input channels.
+    ///
+    /// # Panics
+    /// Where lengths do not fit.
+    pub(crate) fn rows(&self, k: usize) -> usize {
+        match *self {
+            Self::Rows(x, prologue) => {
+                let width = prologue.width(k);
+                prologue.check(k);
+                assert!(k > 0 && x.len().is_multiple_of(width), "{} activations are not rows of {width}", x.len());
+                x.len() / width
+            }
+            Self::Windows { windows, rows, .. } => {
+                assert!(windows.width() == k, "windows of {} values for {k} input channels", windows.width());
+                rows
+            }
+        }
+    }
+
+    /// `rows` of the rows, from `first` on.
+    pub(crate) fn part(&self, k: usize, first: usize, rows: usize) -> Self {
+        match *self {
+            Self::Rows(x, prologue) => {
+                let width = prologue.width(k);
+                Self::Rows(&x[first * width..(first + rows) * width], prologue)
+            }
+            Self::Windows { windows, first: before, .. } => Self::Windows { windows, first: before + first, rows },
+        }
+    }
+}
+
 impl Rows {
     /// Fills from `x`, `[rows][width]`, with `k` input channels a row after `prologue`.
     ///
@@ -118,10 +162,16 @@ impl Rows {
     /// Where lengths do not fit.
     #[allow(clippy::too_many_arguments)]
     pub fn fill(&mut self, isa: Isa, pool: &Pool, x: &[f32], k: usize, most: usize, prologue: Prologue<'_>, form: Form) {
-        let width = prologue.width(k);
-        prologue.check(k);
-        assert!(k > 0 && x.len().is_multiple_of(width), "{} activations are not rows of {width}", x.len());
-        let blocks = Blocks::new(x.len() / width, most);
+        self.fill_from(isa, pool, Source::Rows(x, prologue), k, most, form);
+    }
+
+    /// Fills from anywhere.
+    ///
+    /// # Panics
+    /// Where lengths do not fit.
+    pub(crate) fn fill_from(&mut self, isa: Isa, pool: &Pool, source: Source<'_>, k: usize, most: usize, form: Form) {
+        let rows = source.rows(k);
+        let blocks = Blocks::new(rows, most);
         self.blocks = blocks;
         let padded_rows = blocks.count * blocks.block;
         match form {
@@ -138,10 +188,9 @@ impl Rows {
             Form::Float => at_least(&mut self.floats, padded_rows * k),
         }
         let job = Fill {
-            x,
+            source,
             k,
             blocks,
-            prologue,
             form,
             bytes: SharedMut::new(&mut self.bytes),
             floats: SharedMut::new(&mut self.floats),
@@ -149,21 +198,18 @@ impl Rows {
             starts: SharedMut::new(&mut self.starts),
         };
         // Too little work is done by one thread sooner than it is shared.
-        let tasks = if x.len() < 1 << 14 { 1 } else { (pool.threads() * 2).min(blocks.count) };
+        let tasks = if rows * k < 1 << 14 { 1 } else { (pool.threads() * 2).min(blocks.count) };
         pool.run(tasks, &|task| {
             let (from, to) = (blocks.count * task / tasks, blocks.count * (task + 1) / tasks);
-            for block in from..to {
-                isa.run(FillBlock { job: &job, block });
-            }
+            isa.run(FillBlocks { job: &job, from, to });
         });
     }
 }
 
 struct Fill<'a> {
-    x: &'a [f32],
+    source: Source<'a>,
     k: usize,
     blocks: Blocks,
-    prologue: Prologue<'a>,
     form: Form,
     bytes: SharedMut<u8>,
     floats: SharedMut<f32>,
@@ -171,81 +217,265 @@ struct Fill<'a> {
     starts: SharedMut<i32>,
 }
 
-struct FillBlock<'a> {
+struct FillBlocks<'a> {
     job: &'a Fill<'a>,
-    block: usize,
+    from: usize,
+    to: usize,
 }
 
-/// Rows as wide as this are normalised on the stack.
-const STACK: usize = 4096;
+/// Floats of the rows that are made ready on the stack.
+const STACK: usize = 16_384;
 
-impl Kernel for FillBlock<'_> {
+impl Kernel for FillBlocks<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Fill { x, k, blocks, prologue, form, .. } = *self.job;
-        let width = prologue.width(k);
-        let mut stack = [0.0_f32; STACK];
+        let Fill { source, k, blocks, form, .. } = *self.job;
+        let mut stack = [const { MaybeUninit::<f32>::uninit() }; STACK];
         let mut heap = Vec::new();
-        // One vector more than the row: kernels below read whole vectors.
-        let whole = k.next_multiple_of(S::LANES.max(4));
-        let row: &mut [f32] = if whole <= STACK {
-            &mut stack[..whole]
+        // Whole panels and one more: kernels below read whole vectors, and windows are gathered in whole vectors.
+        let whole = k.next_multiple_of(PANEL) + PANEL;
+        let together = if form == Form::Int8 { 4 } else { 1 };
+        let ready: *mut f32 = if together * whole <= STACK {
+            stack.as_mut_ptr().cast()
         } else {
-            heap.resize(whole, 0.0);
-            &mut heap
+            heap.resize(together * whole, 0.0_f32);
+            heap.as_mut_ptr()
         };
-        for r in 0..blocks.block {
-            if r < blocks.len(self.block) {
-                let from = (self.block * blocks.block + r) * width;
-                prepare(s, &x[from..from + width], row, k, prologue);
-            } else {
-                row.fill(0.0);
-            }
-            row[k..].fill(0.0);
-            // SAFETY: `fill` has made room for every block, and each block is one task's alone.
+        let mut block = self.from;
+        while block < self.to {
+            let (first, rows) = (block * blocks.block, blocks.len(block));
+            // SAFETY: `fill_from` has made room for every block, and each block is one task's alone. Every row that is read was
+            // written before.
             unsafe {
-                match form {
-                    Form::Int8 => self.write_int8(s, row, r),
-                    Form::Groups { nibbles } => self.write_groups(s, row, r, if nibbles { 8 } else { S::WEIGHT_OFFSET }),
-                    Form::Float => self.write_floats(row, r),
+                if let (Form::Int8, Source::Rows(x, Prologue::None)) = (form, source) {
+                    let (bytes, scales) = self.job.int8_block(block);
+                    let from = Strided { base: x.as_ptr().add(first * k), row: k, panel: PANEL };
+                    quantize_rows(s, from, k, rows, blocks.block, bytes, scales);
+                } else {
+                    // Rows beyond the last repeat it: their results are not used.
+                    let mut r = blocks.block.next_multiple_of(together);
+                    // Last first: see `quantize_group`.
+                    while r > 0 {
+                        r -= together;
+                        let mut i = 0;
+                        while i < together {
+                            let row = std::slice::from_raw_parts_mut(ready.add(i * whole), whole);
+                            let index = first + (r + i).min(rows - 1);
+                            match source {
+                                Source::Rows(x, prologue) => {
+                                    let width = prologue.width(k);
+                                    prepare(s, &x[index * width..][..width], row, k, prologue);
+                                }
+                                Source::Windows { windows, first, .. } => windows.gather(s, first + index, row.as_mut_ptr()),
+                            }
+                            row[k..].fill(0.0);
+                            i += 1;
+                        }
+                        let row = std::slice::from_raw_parts(ready, whole);
+                        match form {
+                            Form::Int8 => {
+                                let (bytes, scales) = self.job.int8_block(block);
+                                let from = Strided { base: ready, row: whole, panel: PANEL };
+                                quantize_group(s, from, k, together, r, blocks.block, bytes, scales);
+                            }
+                            Form::Groups { nibbles } => self.job.write_groups(s, row, block, r, if nibbles { 8 } else { S::WEIGHT_OFFSET }),
+                            Form::Float => self.job.write_floats(row, block, r),
+                        }
+                    }
                 }
             }
+            block += 1;
         }
     }
 }
 
-impl FillBlock<'_> {
+/// Rows of floats somewhere in memory: panel `p` of row `r` begins `r · row + p · panel` floats after the base.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Strided {
+    pub base: *const f32,
+    pub row: usize,
+    pub panel: usize,
+}
+
+impl Strided {
+    /// Where input channel `i` of row `r` lies, for the first channel of a vector.
+    ///
     /// # Safety
-    /// The block is this task's, `row` is padded with zeros to whole vectors.
+    /// It exists.
     #[inline(always)]
-    unsafe fn write_int8<S: Simd>(&self, s: S, row: &[f32], r: usize) {
-        let Fill { k, blocks, .. } = *self.job;
-        let (quads, block) = (k.div_ceil(4), blocks.block);
-        // SAFETY: reads stay within `row`, writes within this block's rows.
-        unsafe {
-            let (inverse, scale) = scale_of(s, row);
-            self.job.scales.write(self.block * block + r, scale);
-            let to = self.job.bytes.at(self.block * quads * block * 4 + r * 4);
-            write_quads(s, row, 0, quads, inverse, S::ACTIVATION_OFFSET, to, block);
+    unsafe fn at(&self, r: usize, i: usize) -> *const f32 {
+        // SAFETY: the caller's.
+        unsafe { self.base.add(r * self.row + i / PANEL * self.panel + i % PANEL) }
+    }
+}
+
+impl Rows {
+    /// Quantizes rows of `k` channels to bytes, on this thread.
+    ///
+    /// # Safety
+    /// The rows of all blocks exist.
+    #[inline(always)]
+    pub(crate) unsafe fn quantize<S: Simd>(&mut self, s: S, k: usize, blocks: Blocks, from: Strided) {
+        let bytes = k.div_ceil(4) * 4 * blocks.block;
+        at_least(&mut self.bytes, blocks.count * bytes);
+        at_least(&mut self.scales, blocks.count * blocks.block);
+        self.blocks = blocks;
+        s.call(QuantizeRows { rows: self, k, from });
+    }
+}
+
+struct QuantizeRows<'a> {
+    rows: &'a mut Rows,
+    k: usize,
+    from: Strided,
+}
+
+impl Kernel for QuantizeRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { rows, k, from } = self;
+        let blocks = rows.blocks;
+        let bytes = k.div_ceil(4) * 4 * blocks.block;
+        let mut block = 0;
+        while block < blocks.count {
+            // SAFETY: `quantize`'s caller's, which has made room.
+            unsafe {
+                let part = Strided { base: from.base.add(block * blocks.block * from.row), ..from };
+                let to = (rows.bytes.as_mut_ptr().add(block * bytes), rows.scales.as_mut_ptr().add(block * blocks.block));
+                quantize_rows(s, part, k, blocks.len(block), blocks.block, to.0, to.1);
+            }
+            block += 1;
         }
+    }
+}
+
+/// Quantizes `rows` rows of `k` channels to a block of `block` rows; those beyond the last repeat it.
+///
+/// # Safety
+/// The rows exist, and the block's bytes and scales, which are this task's.
+#[inline(always)]
+pub(crate) unsafe fn quantize_rows<S: Simd>(s: S, from: Strided, k: usize, rows: usize, block: usize, bytes: *mut u8, scales: *mut f32) {
+    let mut r = block.next_multiple_of(4);
+    while r > 0 {
+        r -= 4;
+        // SAFETY: the caller's.
+        unsafe {
+            let group = Strided { base: from.base.add(r.min(rows - 1) * from.row), ..from };
+            quantize_group(s, group, k, rows.saturating_sub(r).clamp(1, 4), r, block, bytes, scales);
+        }
+    }
+}
+
+/// Quantizes up to four rows of `k` channels, where fewer are left the last again, as rows `r` and following of a block.
+///
+/// Four rows of a quad are stored at once. In a block whose rows are not whole fours, the last of them run into the quads behind; so the
+/// groups of a block are written last first, quads in order, and of those that would run into the next block only what is their own.
+///
+/// # Safety
+/// The rows exist, and the block's bytes and scales, which are this task's.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn quantize_group<S: Simd>(s: S, from: Strided, k: usize, rows: usize, r: usize, block: usize, bytes: *mut u8, scales: *mut f32) {
+    let quads = k.div_ceil(4);
+    let own = block - r;
+    let whole = k - k % S::LANES;
+    // SAFETY: reads are of rows that exist, writes within the block.
+    unsafe {
+        let mut greatest = [s.splat(0.0); 4];
+        let mut i = 0;
+        while i < k {
+            let mut n = 0;
+            while n < 4 {
+                let p = from.at(n.min(rows - 1), i);
+                let x = if i < whole { s.load(p) } else { s.load_part(p, k - i) };
+                greatest[n] = s.magnitude(x, greatest[n]);
+                n += 1;
+            }
+            i += S::LANES;
+        }
+        let greatest = s.greatest_of_four(greatest);
+        // Four divisions at once.
+        let (mut factors, mut own_scales) = ([0.0_f32; 4], [0.0_f32; 4]);
+        let mut n = 0;
+        while n < 4 {
+            let some = greatest[n] > LEAST;
+            factors[n] = if some { 127.0 / greatest[n] } else { 0.0 };
+            own_scales[n] = if some { greatest[n] / 127.0 } else { 0.0 };
+            own_scales[n] = if greatest[n] < f32::INFINITY { own_scales[n] } else { f32::NAN };
+            n += 1;
+        }
+        let mut inverse = [s.splat(0.0); 4];
+        n = 0;
+        while n < 4 {
+            inverse[n] = s.splat(factors[n]);
+            if n < own {
+                scales.add(r + n).write(own_scales[n]);
+            }
+            n += 1;
+        }
+        let to = bytes.add(r * 4);
+        i = 0;
+        while i < k {
+            let mut x = [s.splat(0.0); 4];
+            let mut n = 0;
+            while n < 4 {
+                let p = from.at(n.min(rows - 1), i);
+                x[n] = s.mul(if i < whole { s.load(p) } else { s.load_part(p, k - i) }, inverse[n]);
+                n += 1;
+            }
+            let quad = i / 4;
+            // Where the last of its stores ends, in rows of quads, must be within the block.
+            if i + S::LANES <= whole && r + (quad + S::LANES / 4 - 1) * block + 4 <= quads * block {
+                s.store_quads(to.add(quad * block * 4), block * 4, x);
+            } else {
+                let mut buffer = [0_u8; 4 * PANEL];
+                s.store_quads(buffer.as_mut_ptr(), 16, x);
+                let mut q = 0;
+                while q < S::LANES / 4 && quad + q < quads {
+                    let mut n = 0;
+                    while n < 4 && n < own {
+                        let word = buffer.as_ptr().add((q * 4 + n) * 4).cast::<u32>().read_unaligned();
+                        to.add(((quad + q) * block + n) * 4).cast::<u32>().write_unaligned(word);
+                        n += 1;
+                    }
+                    q += 1;
+                }
+            }
+            i += S::LANES;
+        }
+    }
+}
+
+impl Fill<'_> {
+    /// Bytes and scales of a block.
+    ///
+    /// # Safety
+    /// The block exists.
+    #[inline(always)]
+    unsafe fn int8_block(&self, block: usize) -> (*mut u8, *mut f32) {
+        let (rows, quads) = (self.blocks.block, self.k.div_ceil(4));
+        // SAFETY: the caller's; `fill_from` has made room.
+        unsafe { (self.bytes.at(block * rows * quads * 4), self.scales.at(block * rows)) }
     }
 
     /// # Safety
-    /// As above, with whole groups.
+    /// The block is this task's, `row` whole groups.
     #[inline(always)]
-    unsafe fn write_groups<S: Simd>(&self, s: S, row: &[f32], r: usize, offset: i32) {
-        let Fill { k, blocks, .. } = *self.job;
+    unsafe fn write_groups<S: Simd>(&self, s: S, row: &[f32], of: usize, r: usize, offset: i32) {
+        let Fill { k, blocks, .. } = *self;
         let (groups, block) = (k / GROUP, blocks.block);
         for group in 0..groups {
             // SAFETY: reads stay within `row`, writes within this block's rows.
             unsafe {
                 let part = &row[group * GROUP..][..GROUP];
                 let (inverse, scale) = scale_of(s, part);
-                let index = (self.block * groups + group) * block + r;
-                self.job.scales.write(index, scale);
-                let to = self.job.bytes.at((self.block * groups + group) * GROUP * block + r * 4);
+                let index = (of * groups + group) * block + r;
+                self.scales.write(index, scale);
+                let to = self.bytes.at((of * groups + group) * GROUP * block + r * 4);
                 write_quads(s, part, 0, GROUP / 4, inverse, 0, to, block);
                 let mut sum = s.splat(0.0);
                 let mut i = 0;
@@ -253,7 +483,7 @@ impl FillBlock<'_> {
                     sum = s.add(sum, s.to_f(s.to_i(s.mul(s.load(part.as_ptr().add(i)), s.splat(inverse)))));
                     i += S::LANES;
                 }
-                self.job.starts.write(index, (s.sum(sum) as i32).wrapping_mul(-offset));
+                self.starts.write(index, (s.sum(sum) as i32).wrapping_mul(-offset));
             }
         }
     }
@@ -261,14 +491,17 @@ impl FillBlock<'_> {
     /// # Safety
     /// The block is this task's.
     #[inline(always)]
-    unsafe fn write_floats(&self, row: &[f32], r: usize) {
-        let Fill { k, blocks, .. } = *self.job;
+    unsafe fn write_floats(&self, row: &[f32], of: usize, r: usize) {
+        let Fill { k, blocks, .. } = *self;
         for (i, &x) in row[..k].iter().enumerate() {
             // SAFETY: within this block's rows.
-            unsafe { self.job.floats.write((self.block * k + i) * blocks.block + r, x) };
+            unsafe { self.floats.write((of * k + i) * blocks.block + r, x) };
         }
     }
 }
+
+/// Below this 127 / greatest overflows; a row with no greater magnitude counts as zero.
+const LEAST: f32 = 1e-36;
 
 /// 127 / greatest magnitude and its inverse; NaN for the second where the row is not finite.
 ///
@@ -286,9 +519,8 @@ unsafe fn scale_of<S: Simd>(s: S, row: &[f32]) -> (f32, f32) {
         i += S::LANES;
     }
     let greatest = s.greatest(greatest);
-    // Below this 127 / greatest overflows; such a row counts as zero.
-    let inverse = if greatest > 1e-36 { 127.0 / greatest } else { 0.0 };
-    let scale = if greatest > 1e-36 { greatest / 127.0 } else { 0.0 };
+    let inverse = if greatest > LEAST { 127.0 / greatest } else { 0.0 };
+    let scale = if greatest > LEAST { greatest / 127.0 } else { 0.0 };
     (inverse, scale + s.sum(poison))
 }
 

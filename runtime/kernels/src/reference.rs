@@ -5,6 +5,7 @@ mod rows;
 
 pub use attention::{attention, softmax};
 pub use rows::{embedding, norm, rope};
+pub mod convolution;
 
 use crate::linear::{Activation, Epilogue, Weight};
 use crate::pack::GROUP;

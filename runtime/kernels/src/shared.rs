@@ -36,4 +36,14 @@ impl<T> SharedMut<T> {
         // SAFETY: the caller's.
         unsafe { self.0.add(i).write(value) }
     }
+
+    /// The part that begins at element `i`.
+    ///
+    /// # Safety
+    /// As [`SharedMut::at`].
+    #[inline(always)]
+    pub(crate) unsafe fn from(&self, i: usize) -> Self {
+        // SAFETY: the caller's.
+        Self(unsafe { self.at(i) }, self.1 - i)
+    }
 }

@@ -240,6 +240,89 @@ pub trait Simd: Copy + Send + Sync + 'static {
             }
         }
     }
+
+    /// The first `n` lanes from memory, zero in the others; all where `n` is at least `LANES`.
+    ///
+    /// # Safety
+    /// `min(n, LANES)` floats must be readable at `p`.
+    #[inline(always)]
+    unsafe fn load_part(self, p: *const f32, n: usize) -> Self::F {
+        let mut buffer = [0.0_f32; PANEL];
+        let mut i = 0;
+        while i < n && i < Self::LANES {
+            // SAFETY: the caller's; the buffer has room for any vector.
+            unsafe { buffer[i] = p.add(i).read() };
+            i += 1;
+        }
+        // SAFETY: as above.
+        unsafe { self.load(buffer.as_ptr()) }
+    }
+
+    /// The first `n` lanes to memory; all where `n` is at least `LANES`.
+    ///
+    /// # Safety
+    /// `min(n, LANES)` floats must be writable at `p`.
+    #[inline(always)]
+    unsafe fn store_part(self, p: *mut f32, a: Self::F, n: usize) {
+        let mut buffer = [0.0_f32; PANEL];
+        // SAFETY: the buffer has room for any vector.
+        unsafe { self.store(buffer.as_mut_ptr(), a) };
+        let mut i = 0;
+        while i < n && i < Self::LANES {
+            // SAFETY: the caller's.
+            unsafe { p.add(i).write(buffer[i]) };
+            i += 1;
+        }
+    }
+
+    /// The greater of |a| and m, lane by lane; not finite where one of both is not. `m` comes from here, or is zero.
+    #[inline(always)]
+    fn magnitude(self, a: Self::F, m: Self::F) -> Self::F {
+        // What is no number stays in `m`: `max` returns its second argument then.
+        self.fma(a, self.splat(0.0), self.max(self.abs(a), m))
+    }
+
+    /// The greatest lane of each of four vectors of magnitudes; not finite where one lane is not.
+    #[inline(always)]
+    fn greatest_of_four(self, m: [Self::F; 4]) -> [f32; 4] {
+        let mut greatest = [0.0; 4];
+        let mut r = 0;
+        while r < 4 {
+            greatest[r] = self.greatest(m[r]) + self.sum(self.mul(m[r], self.splat(0.0)));
+            r += 1;
+        }
+        greatest
+    }
+
+    /// Rounds four rows to bytes with [`Simd::ACTIVATION_OFFSET`] added, and stores them quad by quad: lanes 4 q … 4 q + 3 of the rows
+    /// side by side, 16 bytes at `p + q · stride`. Rows are within −127…127; what is no number becomes any byte.
+    ///
+    /// # Safety
+    /// 16 bytes must be writable at each of the `LANES / 4` places.
+    #[inline(always)]
+    unsafe fn store_quads(self, p: *mut u8, stride: usize, rows: [Self::F; 4]) {
+        let offset = self.splat_i(Self::ACTIVATION_OFFSET);
+        let mut bytes = [0_u8; 4 * PANEL];
+        let mut r = 0;
+        while r < 4 {
+            // SAFETY: the buffer has room for four vectors.
+            unsafe { self.store_bytes(bytes.as_mut_ptr().add(r * PANEL), self.add_i(self.to_i(rows[r]), offset)) };
+            r += 1;
+        }
+        let mut q = 0;
+        while q < Self::LANES / 4 {
+            let mut r = 0;
+            while r < 4 {
+                // SAFETY: the caller's; reads are within the buffer.
+                unsafe {
+                    let word = bytes.as_ptr().add(r * PANEL + q * 4).cast::<u32>().read_unaligned();
+                    p.add(q * stride + r * 4).cast::<u32>().write_unaligned(word);
+                }
+                r += 1;
+            }
+            q += 1;
+        }
+    }
 }
 
 /// [`Simd::dot_columns`], four input channels at a time.

@@ -1,5 +1,5 @@
 //! Linear layers on every instruction set of this CPU, against the plain loops of the reference.
-
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests, helpers included")]
 #![allow(clippy::unwrap_used, clippy::needless_range_loop)]
 
 use half::f16;

@@ -177,5 +177,45 @@ macro_rules! ymm_methods {
                 }
             })
         }
+        #[inline(always)]
+        unsafe fn load_part(self, p: *const f32, n: usize) -> __m256 {
+            memory!(_mm256_maskload_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))))
+        }
+        #[inline(always)]
+        unsafe fn store_part(self, p: *mut f32, a: __m256, n: usize) {
+            memory!(_mm256_maskstore_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)), a))
+        }
+        #[inline(always)]
+        fn magnitude(self, a: __m256, m: __m256) -> __m256 {
+            // As whole numbers, magnitudes are in the same order, and what is not finite is the greatest.
+            token!(_mm256_castsi256_ps(_mm256_max_epi32(
+                _mm256_and_si256(_mm256_castps_si256(a), _mm256_set1_epi32(i32::MAX)),
+                _mm256_castps_si256(m),
+            )))
+        }
+        #[inline(always)]
+        fn greatest_of_four(self, m: [__m256; 4]) -> [f32; 4] {
+            token!({
+                let [a, b, c, d] = m;
+                let (a, b, c, d) = (_mm256_castps_si256(a), _mm256_castps_si256(b), _mm256_castps_si256(c), _mm256_castps_si256(d));
+                let ab = _mm256_max_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+                let cd = _mm256_max_epi32(_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+                let abcd = _mm256_max_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+                let half = _mm_max_epi32(_mm256_castsi256_si128(abcd), _mm256_extracti128_si256::<1>(abcd));
+                core::mem::transmute::<__m128i, [f32; 4]>(half)
+            })
+        }
+        #[inline(always)]
+        unsafe fn store_quads(self, p: *mut u8, stride: usize, rows: [__m256; 4]) {
+            memory!({
+                // Packing works within 128-bit lanes, and such a lane of a row is a quad: what comes out are the quads, four rows each.
+                let [a, b, c, d] = rows;
+                let (a, b, c, d) = (_mm256_cvtps_epi32(a), _mm256_cvtps_epi32(b), _mm256_cvtps_epi32(c), _mm256_cvtps_epi32(d));
+                let bytes = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+                let bytes = _mm256_xor_si256(bytes, _mm256_set1_epi8(Self::ACTIVATION_OFFSET as u8 as i8));
+                _mm_storeu_si128(p.cast(), _mm256_castsi256_si128(bytes));
+                _mm_storeu_si128(p.add(stride).cast(), _mm256_extracti128_si256::<1>(bytes));
+            })
+        }
     };
 }

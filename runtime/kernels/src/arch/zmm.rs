@@ -183,5 +183,45 @@ macro_rules! zmm_methods {
                 }
             })
         }
+        #[inline(always)]
+        unsafe fn load_part(self, p: *const f32, n: usize) -> __m512 {
+            memory!(_mm512_maskz_loadu_ps(((1_u32 << n.min(16)) - 1) as u16, p))
+        }
+        #[inline(always)]
+        unsafe fn store_part(self, p: *mut f32, a: __m512, n: usize) {
+            memory!(_mm512_mask_storeu_ps(p, ((1_u32 << n.min(16)) - 1) as u16, a))
+        }
+        #[inline(always)]
+        unsafe fn store_quads(self, p: *mut u8, stride: usize, rows: [__m512; 4]) {
+            memory!({
+                // Packing works within 128-bit lanes, and such a lane of a row is a quad: what comes out are the quads, four rows each.
+                let [a, b, c, d] = rows;
+                let (a, b, c, d) = (_mm512_cvtps_epi32(a), _mm512_cvtps_epi32(b), _mm512_cvtps_epi32(c), _mm512_cvtps_epi32(d));
+                let words = (_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+                let bytes = _mm512_xor_si512(_mm512_packs_epi16(words.0, words.1), _mm512_set1_epi8(-128));
+                _mm_storeu_si128(p.cast(), _mm512_castsi512_si128(bytes));
+                _mm_storeu_si128(p.add(stride).cast(), _mm512_extracti32x4_epi32::<1>(bytes));
+                _mm_storeu_si128(p.add(2 * stride).cast(), _mm512_extracti32x4_epi32::<2>(bytes));
+                _mm_storeu_si128(p.add(3 * stride).cast(), _mm512_extracti32x4_epi32::<3>(bytes));
+            })
+        }
+        #[inline(always)]
+        fn magnitude(self, a: __m512, m: __m512) -> __m512 {
+            // As whole numbers, magnitudes are in the same order, and what is not finite is the greatest.
+            token!(_mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(_mm512_abs_ps(a)), _mm512_castps_si512(m))))
+        }
+        #[inline(always)]
+        fn greatest_of_four(self, m: [__m512; 4]) -> [f32; 4] {
+            token!({
+                let [a, b, c, d] = m;
+                let (a, b, c, d) = (_mm512_castps_si512(a), _mm512_castps_si512(b), _mm512_castps_si512(c), _mm512_castps_si512(d));
+                let ab = _mm512_max_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+                let cd = _mm512_max_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+                let abcd = _mm512_max_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+                let half = _mm256_max_epi32(_mm512_castsi512_si256(abcd), _mm512_extracti64x4_epi64::<1>(abcd));
+                let quarter = _mm_max_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256::<1>(half));
+                core::mem::transmute::<__m128i, [f32; 4]>(quarter)
+            })
+        }
     };
 }

@@ -26,6 +26,17 @@ pub enum Activation {
 impl Activation {
     /// Every one.
     pub const ALL: [Self; 7] = [Self::None, Self::Relu, Self::Relu6, Self::Gelu, Self::QuickGelu, Self::GeluTanh, Self::Silu];
+
+    /// The range that it clamps to, where that is all it does.
+    #[inline(always)]
+    pub(crate) fn range(self) -> Option<(f32, f32)> {
+        match self {
+            Self::None => Some((f32::NEG_INFINITY, f32::INFINITY)),
+            Self::Relu => Some((0.0, f32::INFINITY)),
+            Self::Relu6 => Some((0.0, 6.0)),
+            Self::Gelu | Self::QuickGelu | Self::GeluTanh | Self::Silu => None,
+        }
+    }
 }
 
 /// What a linear layer's result goes through: activation(y + bias) + residual.
@@ -40,7 +51,7 @@ pub struct Epilogue<'a> {
 }
 
 impl Epilogue<'_> {
-    pub(super) fn check(&self, m: usize, n: usize) {
+    pub(crate) fn check(&self, m: usize, n: usize) {
         if let Some(bias) = self.bias {
             assert!(bias.len() == n, "a bias of {} for {n} output channels", bias.len());
         }
@@ -52,7 +63,7 @@ impl Epilogue<'_> {
 
 /// The part of the result that a tile is.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Part {
+pub(crate) struct Part {
     /// First row.
     pub row: usize,
     /// Rows.
@@ -65,12 +76,57 @@ pub(super) struct Part {
     pub n: usize,
 }
 
+/// Takes a tile through an epilogue whose activation clamps, from registers to memory.
+///
+/// # Safety
+/// As [`finish`].
+#[inline(always)]
+pub(crate) unsafe fn write_clamped<S: Simd, const R: usize, const V: usize>(
+    s: S,
+    tile: [[S::F; V]; R],
+    range: (f32, f32),
+    part: Part,
+    epilogue: &Epilogue<'_>,
+    out: *mut f32,
+) {
+    let Part { row, rows, column, columns, n } = part;
+    let (low, high) = (s.splat(range.0), s.splat(range.1));
+    // SAFETY: every offset is within the part.
+    unsafe {
+        let mut v = 0;
+        while v < V {
+            let at = v * S::LANES;
+            if at >= columns {
+                return;
+            }
+            let width = (columns - at).min(S::LANES);
+            let mut bias = s.splat(0.0);
+            if let Some(b) = epilogue.bias {
+                bias = load_some(s, b.as_ptr().add(column + at), width);
+            }
+            let mut r = 0;
+            while r < R {
+                if r < rows {
+                    let index = (row + r) * n + column + at;
+                    let mut y = s.min(high, s.max(low, s.add(tile[r][v], bias)));
+                    if let Some(residual) = epilogue.residual {
+                        y = s.add(y, load_some(s, residual.as_ptr().add(index), width));
+                    }
+                    store_some(s, out.add(index), y, width);
+                }
+                r += 1;
+            }
+            v += 1;
+        }
+    }
+}
+
 /// Takes a tile, `[rows][stride]`, through the epilogue to `out`, the start of the whole result.
 ///
 /// # Safety
 /// The part lies within the result and the epilogue's slices, and is this task's alone; the tile has whole vectors.
 #[inline(always)]
-pub(super) unsafe fn finish<S: Simd>(s: S, tile: *const f32, stride: usize, part: Part, epilogue: &Epilogue<'_>, out: *mut f32) {
+pub(crate) unsafe fn finish<S: Simd>(s: S, tile: *const f32, stride: usize, part: Part, epilogue: &Epilogue<'_>, out: *mut f32) {
     s.call(Finish { tile, stride, part, epilogue, out });
 }
 
@@ -150,28 +206,45 @@ unsafe fn write<S: Simd, const A: u8>(s: S, tile: *const f32, stride: usize, par
 /// `width` floats must be readable.
 #[inline(always)]
 pub(crate) unsafe fn load_some<S: Simd>(s: S, p: *const f32, width: usize) -> S::F {
-    // SAFETY: the caller's; the buffer has room for any vector.
-    unsafe {
-        if width == S::LANES {
-            return s.load(p);
-        }
-        let mut buffer = [0.0_f32; 16];
-        p.copy_to_nonoverlapping(buffer.as_mut_ptr(), width);
-        s.load(buffer.as_ptr())
-    }
+    // SAFETY: the caller's.
+    unsafe { if width == S::LANES { s.load(p) } else { s.load_part(p, width) } }
 }
 
 /// # Safety
 /// `width` floats must be writable.
 #[inline(always)]
 pub(crate) unsafe fn store_some<S: Simd>(s: S, p: *mut f32, y: S::F, width: usize) {
-    // SAFETY: the caller's; the buffer has room for any vector.
-    unsafe {
-        if width == S::LANES {
-            return s.store(p, y);
+    // SAFETY: the caller's.
+    unsafe { if width == S::LANES { s.store(p, y) } else { s.store_part(p, y, width) } }
+}
+
+/// Takes whole vectors through an activation, in place.
+pub(crate) struct Activate<'a> {
+    /// Whole panels.
+    pub values: &'a mut [f32],
+    pub activation: Activation,
+}
+
+impl Kernel for Activate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for values in self.values.chunks_exact_mut(S::LANES) {
+            // SAFETY: a whole vector.
+            unsafe {
+                let x = s.load(values.as_ptr());
+                let y = match self.activation {
+                    Activation::None => activate::<S, 0>(s, x),
+                    Activation::Relu => activate::<S, 1>(s, x),
+                    Activation::Relu6 => activate::<S, 2>(s, x),
+                    Activation::Gelu => activate::<S, 3>(s, x),
+                    Activation::QuickGelu => activate::<S, 4>(s, x),
+                    Activation::GeluTanh => activate::<S, 5>(s, x),
+                    Activation::Silu => activate::<S, 6>(s, x),
+                };
+                s.store(values.as_mut_ptr(), y);
+            }
         }
-        let mut buffer = [0.0_f32; 16];
-        s.store(buffer.as_mut_ptr(), y);
-        p.copy_from_nonoverlapping(buffer.as_ptr(), width);
     }
 }

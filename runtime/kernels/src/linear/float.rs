@@ -1,7 +1,7 @@
 //! Tiles of float weights.
 
 use super::walk::Tile;
-use crate::pack::{Floats, PackedFloat};
+use crate::pack::PackedFloat;
 use crate::quantize::{Form, Rows};
 use crate::simd::{PANEL, Simd};
 
@@ -26,7 +26,7 @@ impl Tile for Float<'_> {
     }
 
     #[inline(always)]
-    unsafe fn tile<S: Simd, const R: usize, const V: usize>(&self, s: S, rows: &Rows, block: usize, panel: usize, out: *mut f32) {
+    unsafe fn tile<S: Simd, const R: usize, const V: usize>(&self, s: S, rows: &Rows, block: usize, panel: usize) -> [[S::F; V]; R] {
         let k = self.0.k();
         let per_panel = PANEL / S::LANES;
         let mut acc = [[s.splat(0.0); V]; R];
@@ -39,10 +39,7 @@ impl Tile for Float<'_> {
                 let mut v = 0;
                 while v < V {
                     let index = ((panel + v / per_panel) * k + i) * PANEL + v % per_panel * S::LANES;
-                    weights[v] = match self.0.values() {
-                        Floats::F32(values) => s.load(values.as_ptr().add(index)),
-                        Floats::F16(values) => s.load_f16(values.as_ptr().add(index)),
-                    };
+                    weights[v] = self.0.load(s, index);
                     v += 1;
                 }
                 let mut r = 0;
@@ -58,15 +55,7 @@ impl Tile for Float<'_> {
                 a = a.add(R);
                 i += 1;
             }
-            let mut r = 0;
-            while r < R {
-                let mut v = 0;
-                while v < V {
-                    s.store(out.add((r * V + v) * S::LANES), acc[r][v]);
-                    v += 1;
-                }
-                r += 1;
-            }
+            acc
         }
     }
 }

@@ -50,7 +50,7 @@ impl Tile for Groups<'_> {
     }
 
     #[inline(always)]
-    unsafe fn tile<S: Simd, const R: usize, const V: usize>(&self, s: S, rows: &Rows, block: usize, panel: usize, out: *mut f32) {
+    unsafe fn tile<S: Simd, const R: usize, const V: usize>(&self, s: S, rows: &Rows, block: usize, panel: usize) -> [[S::F; V]; R] {
         let groups = self.0.k() / GROUP;
         let per_panel = PANEL / S::LANES;
         let mut total = [[s.splat(0.0); V]; R];
@@ -119,15 +119,7 @@ impl Tile for Groups<'_> {
                 }
                 group += 1;
             }
-            let mut r = 0;
-            while r < R {
-                let mut v = 0;
-                while v < V {
-                    s.store(out.add((r * V + v) * S::LANES), total[r][v]);
-                    v += 1;
-                }
-                r += 1;
-            }
+            total
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::quantize::{Form, Rows};
 use crate::simd::{PANEL, Simd};
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Int8<'a>(pub PackedInt8<'a>);
+pub(crate) struct Int8<'a>(pub PackedInt8<'a>);
 
 impl Tile for Int8<'_> {
     const ACTIVATION: usize = 1;
@@ -26,29 +26,13 @@ impl Tile for Int8<'_> {
     }
 
     #[inline(always)]
-    unsafe fn tile<S: Simd, const R: usize, const V: usize>(&self, s: S, rows: &Rows, block: usize, panel: usize, out: *mut f32) {
+    unsafe fn tile<S: Simd, const R: usize, const V: usize>(&self, s: S, rows: &Rows, block: usize, panel: usize) -> [[S::F; V]; R] {
         let quads = self.0.k().div_ceil(4);
+        let mut out = [[s.splat(0.0); V]; R];
         // SAFETY: the caller's: the panels exist, and so does the block.
         unsafe {
-            let a = rows.bytes.as_ptr().add(block * quads * R * 4);
-            let sums = self.0.sums().as_ptr().add(panel * PANEL);
+            let acc = accumulate::<S, R, V>(s, self.0, rows.bytes.as_ptr().add(block * quads * R * 4), panel);
             let scales = self.0.scales().as_ptr().add(panel * PANEL);
-            let mut acc = [[s.splat_i(0); V]; R];
-            if S::ACTIVATION_OFFSET != 0 {
-                // The offset multiplies every weight once too often: begin with that much less.
-                let mut v = 0;
-                while v < V {
-                    let start = s.scale_i(s.load_i(sums.add(v * S::LANES)), -S::ACTIVATION_OFFSET);
-                    let mut r = 0;
-                    while r < R {
-                        acc[r][v] = start;
-                        r += 1;
-                    }
-                    v += 1;
-                }
-            }
-            let w = self.0.values().as_ptr().cast::<u8>().add(panel * quads * PANEL * 4);
-            s.dot_columns(&mut acc, w, quads * PANEL * 4, a, quads);
             let row_scales = rows.scales.as_ptr().add(block * R);
             let mut r = 0;
             while r < R {
@@ -56,11 +40,48 @@ impl Tile for Int8<'_> {
                 let mut v = 0;
                 while v < V {
                     let scale = s.mul(row_scale, s.load(scales.add(v * S::LANES)));
-                    s.store(out.add((r * V + v) * S::LANES), s.mul(s.to_f(acc[r][v]), scale));
+                    out[r][v] = s.mul(s.to_f(acc[r][v]), scale);
                     v += 1;
                 }
                 r += 1;
             }
         }
+        out
     }
+}
+
+/// Products of R rows of bytes, `[K/4][R][4]`, and V vectors of output channels from panel `panel` on.
+///
+/// # Safety
+/// The panels and the rows exist.
+#[inline(always)]
+pub(crate) unsafe fn accumulate<S: Simd, const R: usize, const V: usize>(
+    s: S,
+    weight: PackedInt8<'_>,
+    a: *const u8,
+    panel: usize,
+) -> [[S::I; V]; R] {
+    let quads = weight.k().div_ceil(4);
+    let panel_stride = quads * PANEL * 4;
+    let mut acc = [[s.splat_i(0); V]; R];
+    // SAFETY: the caller's.
+    unsafe {
+        if S::ACTIVATION_OFFSET != 0 {
+            // The offset multiplies every weight once too often: begin with that much less.
+            let sums = weight.sums().as_ptr().add(panel * PANEL);
+            let mut v = 0;
+            while v < V {
+                let start = s.scale_i(s.load_i(sums.add(v * S::LANES)), -S::ACTIVATION_OFFSET);
+                let mut r = 0;
+                while r < R {
+                    acc[r][v] = start;
+                    r += 1;
+                }
+                v += 1;
+            }
+        }
+        let w = weight.values().as_ptr().cast::<u8>().add(panel * panel_stride);
+        s.dot_columns(&mut acc, w, panel_stride, a, quads);
+    }
+    acc
 }

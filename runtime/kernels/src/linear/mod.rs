@@ -4,20 +4,21 @@
 //! is one block of rows times one strip: its accumulators live in registers while it runs down K (`int8`, `groups`, `float`), its
 //! result is scaled to floats in a small buffer, and the epilogue, written once, takes it from there.
 
-mod epilogue;
+pub(crate) mod epilogue;
 mod float;
 mod groups;
-mod int8;
-mod walk;
+pub(crate) mod int8;
+pub(crate) mod walk;
 
+pub(crate) use epilogue::Activate;
 pub use epilogue::{Activation, Epilogue};
 pub(crate) use epilogue::{load_some, store_some};
-pub use walk::Linear;
 
+use crate::convolution::Scratch;
 use crate::isa::Isa;
 use crate::pack::{PackedFloat, PackedGroups, PackedInt8};
 use crate::pool::Pool;
-use crate::quantize::{Prologue, Rows};
+use crate::quantize::{Prologue, Rows, Source};
 
 /// Any packed weight.
 #[derive(Debug, Clone, Copy)]
@@ -59,12 +60,14 @@ pub struct Engine<'a> {
     pub pool: &'a Pool,
     /// Rows of activations, made ready.
     pub rows: Rows,
+    /// Bands of maps, one a task.
+    pub(crate) scratch: Vec<Scratch>,
 }
 
 impl<'a> Engine<'a> {
     /// An engine with no memory yet.
     pub fn new(isa: Isa, pool: &'a Pool) -> Self {
-        Self { isa, pool, rows: Rows::default() }
+        Self { isa, pool, rows: Rows::default(), scratch: Vec::new() }
     }
 
     /// [`Engine::linear`] into memory of its own.
@@ -100,11 +103,18 @@ impl<'a> Engine<'a> {
     /// # Panics
     /// Where lengths do not fit.
     pub fn linear(&mut self, x: &[f32], prologue: Prologue<'_>, weight: Weight<'_>, epilogue: Epilogue<'_>, out: &mut [f32]) {
-        let linear = Linear { x, prologue, epilogue };
+        self.multiply(Source::Rows(x, prologue), weight, epilogue, out);
+    }
+
+    /// Writes activation(rows Wᵀ + b) + residual to `out`.
+    ///
+    /// # Panics
+    /// Where lengths do not fit.
+    pub(crate) fn multiply(&mut self, source: Source<'_>, weight: Weight<'_>, epilogue: Epilogue<'_>, out: &mut [f32]) {
         match weight {
-            Weight::Int8(weight) => walk::run(self, linear, int8::Int8(weight), out),
-            Weight::Groups(weight) => walk::run(self, linear, groups::Groups(weight), out),
-            Weight::Float(weight) => walk::run(self, linear, float::Float(weight), out),
+            Weight::Int8(weight) => walk::run(self, source, epilogue, int8::Int8(weight), out),
+            Weight::Groups(weight) => walk::run(self, source, epilogue, groups::Groups(weight), out),
+            Weight::Float(weight) => walk::run(self, source, epilogue, float::Float(weight), out),
         }
     }
 }

@@ -1,24 +1,15 @@
 //! The way through a weight: which tiles there are, in what order, and on which thread.
 
+use std::mem::MaybeUninit;
+
 use super::Engine;
-use super::epilogue::{Epilogue, Part, finish};
-use crate::quantize::{Blocks, Form, Prologue, Rows};
+use super::epilogue::{Epilogue, Part, finish, write_clamped};
+use crate::quantize::{Blocks, Form, Rows, Source};
 use crate::shared::SharedMut;
 use crate::simd::{Kernel, PANEL, Simd};
 
-/// Everything about a linear layer but its weight.
-#[derive(Debug, Clone, Copy)]
-pub struct Linear<'a> {
-    /// `[M][K]`, or wider with [`Prologue::SiluMul`].
-    pub x: &'a [f32],
-    /// Before the product.
-    pub prologue: Prologue<'a>,
-    /// After it.
-    pub epilogue: Epilogue<'a>,
-}
-
 /// A kind of weight: how its tiles are computed.
-pub(super) trait Tile: Copy + Sync {
+pub(crate) trait Tile: Copy + Sync {
     /// Output and input channels.
     fn shape(&self) -> (usize, usize);
     /// What it multiplies.
@@ -29,11 +20,11 @@ pub(super) trait Tile: Copy + Sync {
     const ACCUMULATORS: usize;
     /// Most rows of a tile.
     fn most_rows<S: Simd>() -> usize;
-    /// Writes one tile of R rows and V vectors from panel `panel` on to `out`, `[R][V · LANES]`.
+    /// Computes one tile of R rows and V vectors from panel `panel` on.
     ///
     /// # Safety
-    /// The panels exist, `rows` holds the block and its blocks are of R rows; `out` has room.
-    unsafe fn tile<S: Simd, const R: usize, const V: usize>(&self, s: S, rows: &Rows, block: usize, panel: usize, out: *mut f32);
+    /// The panels exist, `rows` holds the block and its blocks are of R rows.
+    unsafe fn tile<S: Simd, const R: usize, const V: usize>(&self, s: S, rows: &Rows, block: usize, panel: usize) -> [[S::F; V]; R];
 }
 
 /// Most floats of a tile.
@@ -51,20 +42,17 @@ impl<T: Tile> Kernel for MostRows<T> {
     }
 }
 
-pub(super) fn run<T: Tile>(engine: &mut Engine<'_>, linear: Linear<'_>, tile: T, out: &mut [f32]) {
+pub(super) fn run<T: Tile>(engine: &mut Engine<'_>, source: Source<'_>, epilogue: Epilogue<'_>, tile: T, out: &mut [f32]) {
     let (n, k) = tile.shape();
-    let width = linear.prologue.width(k);
-    let m = linear.x.len() / width;
-    assert!(linear.x.len() == m * width, "{} activations are not rows of {width}", linear.x.len());
+    let m = source.rows(k);
     assert!(out.len() == m * n, "{} results where {m} x {n} are computed", out.len());
-    linear.epilogue.check(m, n);
+    epilogue.check(m, n);
     let most = engine.isa.run(MostRows::<T>(std::marker::PhantomData));
     let chunks = Blocks::new(m, (READY / (k * T::ACTIVATION)).next_multiple_of(most).max(4 * most));
     for chunk in 0..chunks.count {
         let (from, rows) = (chunk * chunks.block, chunks.len(chunk));
-        let x = &linear.x[from * width..(from + rows) * width];
-        let epilogue = Epilogue { residual: linear.epilogue.residual.map(|r| &r[from * n..(from + rows) * n]), ..linear.epilogue };
-        engine.rows.fill(engine.isa, engine.pool, x, k, most, linear.prologue, tile.form());
+        let epilogue = Epilogue { residual: epilogue.residual.map(|r| &r[from * n..(from + rows) * n]), ..epilogue };
+        engine.rows.fill_from(engine.isa, engine.pool, source.part(k, from, rows), k, most, tile.form());
         share(engine, tile, epilogue, &mut out[from * n..(from + rows) * n]);
     }
 }
@@ -98,14 +86,18 @@ fn share<T: Tile>(engine: &Engine<'_>, tile: T, epilogue: Epilogue<'_>, out: &mu
     }
 }
 
-struct Walk<'a, T> {
-    tile: T,
-    rows: &'a Rows,
-    epilogue: Epilogue<'a>,
-    n: usize,
-    out: SharedMut<f32>,
-    panels: (usize, usize),
-    blocks: (usize, usize),
+/// The tiles of some panels and blocks.
+pub(crate) struct Walk<'a, T> {
+    pub tile: T,
+    pub rows: &'a Rows,
+    pub epilogue: Epilogue<'a>,
+    pub n: usize,
+    /// The result, of all blocks and panels.
+    pub out: SharedMut<f32>,
+    /// From…to.
+    pub panels: (usize, usize),
+    /// From…to.
+    pub blocks: (usize, usize),
 }
 
 impl<T: Tile> Kernel for Walk<'_, T> {
@@ -131,7 +123,7 @@ impl<T: Tile> Kernel for Walk<'_, T> {
 }
 
 /// Panels of a strip for tiles of `rows`: as many as accumulators find registers for.
-const fn strip(lanes: usize, rows: usize, accumulators: usize) -> usize {
+pub(crate) const fn strip(lanes: usize, rows: usize, accumulators: usize) -> usize {
     let registers = if lanes == 8 { 16 } else { 32 };
     let mut panels = 4;
     while panels > 1 {
@@ -182,15 +174,28 @@ impl<T: Tile> Walk<'_, T> {
             return;
         }
         let blocks = self.rows.blocks;
-        let mut buffer = [0.0_f32; TILE];
+        let mut buffer = [MaybeUninit::<f32>::uninit(); TILE];
         let mut block = self.blocks.0;
         while block < self.blocks.1 {
             let column = panel * PANEL;
             let part = Part { row: block * R, rows: blocks.len(block), column, columns: (V * S::LANES).min(self.n - column), n: self.n };
             // SAFETY: panels and block exist; a tile has at most `TILE` floats; the part is this task's alone.
             unsafe {
-                self.tile.tile::<S, R, V>(s, self.rows, block, panel, buffer.as_mut_ptr());
-                finish(s, buffer.as_ptr(), V * S::LANES, part, &self.epilogue, self.out.at(0));
+                let tile = self.tile.tile::<S, R, V>(s, self.rows, block, panel);
+                if let Some(range) = self.epilogue.activation.range() {
+                    write_clamped::<S, R, V>(s, tile, range, part, &self.epilogue, self.out.at(0));
+                } else {
+                    let mut r = 0;
+                    while r < R {
+                        let mut v = 0;
+                        while v < V {
+                            s.store(buffer.as_mut_ptr().cast::<f32>().add((r * V + v) * S::LANES), tile[r][v]);
+                            v += 1;
+                        }
+                        r += 1;
+                    }
+                    finish(s, buffer.as_ptr().cast(), V * S::LANES, part, &self.epilogue, self.out.at(0));
+                }
             }
             block += 1;
         }
