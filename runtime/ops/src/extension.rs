@@ -95,6 +95,103 @@ pub struct RotaryOptions {
     pub interleaved: bool,
 }
 
+/// The square windows of a convolution, padded as TensorFlow's `SAME` does or not at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Rows of the map.
+    pub height: usize,
+    /// Columns of the map.
+    pub width: usize,
+    /// Side of a window.
+    pub kernel: usize,
+    /// From one window to the next.
+    pub stride: usize,
+    /// Whether there are ⌈size / stride⌉ windows each way; the greater half of an odd padding is below and to the right.
+    pub same: bool,
+}
+
+impl Window {
+    /// Zeros before and after a side of `size`.
+    pub(crate) fn padding(&self, size: usize) -> (usize, usize) {
+        if !self.same {
+            return (0, 0);
+        }
+        let all = ((size.div_ceil(self.stride).max(1) - 1) * self.stride + self.kernel).saturating_sub(size);
+        (all / 2, all - all / 2)
+    }
+
+    /// Windows along a side of `size`.
+    pub(crate) fn count(&self, size: usize) -> usize {
+        let (before, after) = self.padding(size);
+        (size + before + after - self.kernel) / self.stride + 1
+    }
+
+    /// Windows in all.
+    pub(crate) fn cells(&self) -> usize {
+        self.count(self.height) * self.count(self.width)
+    }
+}
+
+/// Everything about a convolution that is no tensor.
+#[derive(Debug, Clone, Copy)]
+pub struct ConvolutionOptions {
+    /// Output channels.
+    pub n: usize,
+    /// Of a weight in groups.
+    pub bits: GroupBits,
+    /// Its windows.
+    pub window: Window,
+    /// After the bias.
+    pub activation: Activation,
+}
+
+/// A pointwise convolution that may be missing.
+#[derive(ExtensionType)]
+pub enum PointwisePrimitive<B: Backend> {
+    /// Missing.
+    None,
+    /// There.
+    Some {
+        /// `[N][K]`
+        #[extension_type]
+        weight: WeightPrimitive<B>,
+        /// `[N]`
+        bias: FloatTensor<B>,
+    },
+}
+
+/// A depthwise convolution.
+#[derive(ExtensionType)]
+pub struct DepthwisePrimitive<B: Backend> {
+    /// `[k · k][C]`
+    pub values: IntTensor<B>,
+    /// `[C]`, padded.
+    pub scales: FloatTensor<B>,
+    /// `[C]`
+    pub bias: FloatTensor<B>,
+}
+
+/// Everything about an inverted residual block that is no tensor.
+#[derive(Debug, Clone, Copy)]
+pub struct ResidualOptions {
+    /// Of the depthwise convolution.
+    pub window: Window,
+    /// Channels that come in.
+    pub input: usize,
+    /// Channels inside.
+    pub inner: usize,
+    /// Channels that go out.
+    pub output: usize,
+    /// After the first pointwise convolution.
+    pub expand: Activation,
+    /// After the depthwise convolution.
+    pub depthwise: Activation,
+    /// After the second pointwise convolution.
+    pub project: Activation,
+    /// Whether the input is added.
+    pub shortcut: bool,
+}
+
 /// Operations that are more than one of burn's.
 #[backend_extension(Flex, NdArray: cfg(feature = "ndarray"))]
 pub trait KernelOps: Backend {
@@ -121,6 +218,27 @@ pub trait KernelOps: Backend {
         options: AttentionOptions,
     ) -> FloatTensor<Self> {
         oracle::fused_attention::<Self>(q, k, v, mask.get(), options)
+    }
+
+    /// activation(pictures ∗ w + bias): `pictures [B, C, H, W]` → `[B, H′ · W′, N]`.
+    fn packed_convolution(
+        pictures: FloatTensor<Self>,
+        #[extension_type] weight: WeightPrimitive<Self>,
+        #[extension_type] bias: OptionalPrimitive<Self>,
+        options: ConvolutionOptions,
+    ) -> FloatTensor<Self> {
+        oracle::packed_convolution::<Self>(pictures, weight, bias.get(), options)
+    }
+
+    /// project(depthwise(expand(x))), plus x with a shortcut: `x [B, H · W, Cin]` → `[B, H′ · W′, Cout]`.
+    fn inverted_residual(
+        x: FloatTensor<Self>,
+        #[extension_type] expand: PointwisePrimitive<Self>,
+        #[extension_type] depthwise: DepthwisePrimitive<Self>,
+        #[extension_type] project: PointwisePrimitive<Self>,
+        options: ResidualOptions,
+    ) -> FloatTensor<Self> {
+        oracle::inverted_residual::<Self>(x, expand, depthwise, project, options)
     }
 
     /// x − ln Σ eˣ over the last axis.
@@ -159,6 +277,25 @@ impl KernelOps for Flex {
         options: AttentionOptions,
     ) -> FloatTensor<Self> {
         flex::fused_attention(q, k, v, mask.get(), options)
+    }
+
+    fn packed_convolution(
+        pictures: FloatTensor<Self>,
+        weight: WeightPrimitive<Self>,
+        bias: OptionalPrimitive<Self>,
+        options: ConvolutionOptions,
+    ) -> FloatTensor<Self> {
+        flex::packed_convolution(pictures, weight, bias.get(), options)
+    }
+
+    fn inverted_residual(
+        x: FloatTensor<Self>,
+        expand: PointwisePrimitive<Self>,
+        depthwise: DepthwisePrimitive<Self>,
+        project: PointwisePrimitive<Self>,
+        options: ResidualOptions,
+    ) -> FloatTensor<Self> {
+        flex::inverted_residual(x, expand, depthwise, project, options)
     }
 
     fn row_log_softmax(x: FloatTensor<Self>) -> FloatTensor<Self> {

@@ -7,14 +7,18 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::{DType, FloatDType, Shape, TensorData};
 use half::f16;
 use ocelli_kernels::attention::{Attention, Heads, Precision};
+use ocelli_kernels::convolution::{self, DepthwiseValues, Geometry, Layout, PackedDepthwise, Picture};
 use ocelli_kernels::embedding::Table;
 use ocelli_kernels::linear::Weight;
 use ocelli_kernels::pack::{Floats, PackError, PackedFloat, PackedGroups, PackedInt8};
 use ocelli_kernels::rope::{Positions, Rope, RopePairs, RopeTable};
-use ocelli_kernels::{Epilogue, Prologue};
+use ocelli_kernels::{Activation, Epilogue, Prologue};
 
 use crate::cpu::with_engine;
-use crate::extension::{AttentionOptions, LinearOptions, ProloguePrimitive, RotaryOptions};
+use crate::extension::{
+    AttentionOptions, ConvolutionOptions, DepthwisePrimitive, LinearOptions, PointwisePrimitive, ProloguePrimitive, ResidualOptions,
+    RotaryOptions, Window,
+};
 use crate::packed::WeightPrimitive;
 
 /// A tensor's floats, side by side in its own memory where they are so already.
@@ -171,6 +175,101 @@ pub(crate) fn fused_attention(
     tensor(out, shape)
 }
 
+fn geometry(window: Window) -> Geometry {
+    let Window { height, width, kernel, stride, same } = window;
+    if same { Geometry::same(height, width, kernel, stride) } else { Geometry::padded(height, width, kernel, stride, [0; 4]) }
+}
+
+pub(crate) fn packed_convolution(
+    pictures: FloatTensor<Flex>,
+    weight: WeightPrimitive<Flex>,
+    bias: Option<FloatTensor<Flex>>,
+    options: ConvolutionOptions,
+) -> FloatTensor<Flex> {
+    let (shape, window) = (pictures.shape(), options.window);
+    let (batch, channels) = (shape[0], shape[1]);
+    let k = channels * window.kernel * window.kernel;
+    let (pictures, bias) = (Slice::new(pictures), bias.map(Slice::new));
+    let epilogue = Epilogue { bias: bias.as_ref().map(Slice::get), activation: options.activation, residual: None };
+    let linear = LinearOptions { n: options.n, k, bits: options.bits, epsilon: 0.0, activation: options.activation };
+    let picture = Picture { values: pictures.get(), channels, layout: Layout::Planar };
+    let mut out = vec![0.0; batch * window.cells() * options.n];
+    let done = with_weight(&weight, &linear, |weight| {
+        with_engine(|engine| engine.convolution(picture, geometry(window), weight, epilogue, &mut out));
+    });
+    match done {
+        Ok(()) => tensor(out, Shape::from([batch, window.cells(), options.n])),
+        // `Packed` has checked the sizes.
+        Err(error) => unreachable!("{error}"),
+    }
+}
+
+/// A pointwise convolution's tensors, kept while kernels look at them.
+struct Layer(WeightPrimitive<Flex>, Slice);
+
+impl Layer {
+    fn new(part: PointwisePrimitive<Flex>) -> Option<Self> {
+        match part {
+            PointwisePrimitive::None => None,
+            PointwisePrimitive::Some { weight, bias } => Some(Self(weight, Slice::new(bias))),
+        }
+    }
+
+    fn view(&self, (k, n): (usize, usize), activation: Activation) -> Result<convolution::Pointwise<'_>, PackError> {
+        match &self.0 {
+            WeightPrimitive::Int8 { values, scales, sums } => {
+                let weight = PackedInt8::new(n, k, integers(values), plain(scales), integers(sums))?;
+                Ok(convolution::Pointwise { weight, bias: Some(self.1.get()), activation })
+            }
+            WeightPrimitive::Groups { .. } | WeightPrimitive::Float { .. } => Err(PackError::Length {
+                part: "the scales of an int8 weight",
+                n,
+                k,
+                has: 0,
+                needs: n,
+            }),
+        }
+    }
+}
+
+pub(crate) fn inverted_residual(
+    x: FloatTensor<Flex>,
+    expand: PointwisePrimitive<Flex>,
+    depthwise: DepthwisePrimitive<Flex>,
+    project: PointwisePrimitive<Flex>,
+    options: ResidualOptions,
+) -> FloatTensor<Flex> {
+    let ResidualOptions { window, input, inner, output, .. } = options;
+    let batch = x.shape()[0];
+    let x = Slice::new(x);
+    let (expand, project, bias) = (Layer::new(expand), Layer::new(project), Slice::new(depthwise.bias));
+    let mut out = vec![0.0; batch * window.cells() * output];
+    let mut compute = || -> Result<(), PackError> {
+        let values = DepthwiseValues::Int8 { values: integers(&depthwise.values), scales: plain(&depthwise.scales) };
+        let weight = PackedDepthwise::new(inner, window.kernel, values)?;
+        let project = project.as_ref().ok_or(PackError::Empty { n: output, k: inner })?;
+        let block = convolution::InvertedResidual {
+            geometry: geometry(window),
+            expand: expand.as_ref().map(|layer| layer.view((input, inner), options.expand)).transpose()?,
+            depthwise: convolution::Depthwise { weight, bias: Some(bias.get()), activation: options.depthwise },
+            project: project.view((inner, output), options.project)?,
+            shortcut: options.shortcut,
+        };
+        with_engine(|engine| engine.inverted_residual(x.get(), &block, &mut out));
+        Ok(())
+    };
+    match compute() {
+        Ok(()) => tensor(out, Shape::from([batch, window.cells(), output])),
+        Err(error) => panic_of(&error),
+    }
+}
+
+/// What `inverted_residual` documents: weights that do not fit a block.
+#[allow(clippy::panic)]
+fn panic_of(error: &PackError) -> ! {
+    panic!("an inverted residual block's weights: {error}")
+}
+
 pub(crate) fn row_log_softmax(x: FloatTensor<Flex>) -> FloatTensor<Flex> {
     let shape = x.shape();
     let width = shape[shape.num_dims() - 1];
@@ -215,8 +314,6 @@ pub(crate) fn packed_embedding(ids: IntTensor<Flex>, table: WeightPrimitive<Flex
 #[cfg(test)]
 mod tests {
     use burn::tensor::{Device, Distribution, Tensor};
-    use ocelli_kernels::Activation;
-
     use super::*;
     use crate::oracle;
     use crate::packed::{Packed, Parts};
@@ -351,6 +448,75 @@ mod tests {
             let fast = packed_embedding(ids(), weight(table), options);
             let right = oracle::packed_embedding::<Flex>(ids(), weight(table), options);
             close(&values(fast), &values(right), 1e-6, &format!("{table:?}"));
+        }
+    }
+
+    #[test]
+    fn convolutions_are_the_oracles() {
+        use ocelli_kernels::pack::OwnedInt8;
+        let device = Device::flex();
+        for (side, kernel, stride, same) in [(9, 3, 2, true), (8, 4, 4, false), (7, 5, 1, true)] {
+            let window = Window { height: side, width: side + 1, kernel, stride, same };
+            let (n, k) = (21, 3 * kernel * kernel);
+            let floats: Vec<f32> = random([n, k]).into_data().iter::<f32>().collect();
+            for packed in [
+                Packed::from_floats(n, k, &floats, &device).unwrap(),
+                Packed::from_int8(OwnedInt8::quantize(n, k, &floats).unwrap(), &device).unwrap(),
+            ] {
+                let pictures = random([2, 3, side, side + 1]);
+                let options = ConvolutionOptions { n, bits: packed.bits(), window, activation: Activation::Relu6 };
+                let bias = primitive(random([n]));
+                let fast = packed_convolution(primitive(pictures.clone()), weight(&packed), Some(bias.clone()), options);
+                let right = oracle::packed_convolution::<Flex>(primitive(pictures), weight(&packed), Some(bias), options);
+                // As for linear layers: one step of one activation.
+                let tolerance = if packed.kind() == "f32" { 1e-4 } else { 6.0 / 127.0 * 4.0 };
+                close(&values(fast), &values(right), tolerance, &format!("{window:?} {packed:?}"));
+            }
+        }
+    }
+
+    #[test]
+    fn inverted_residual_blocks_are_the_oracles() {
+        use crate::convolution::DepthwiseWeight;
+        use ocelli_kernels::pack::OwnedInt8;
+        let device = Device::flex();
+        for (stride, kernel, widened) in [(1, 3, true), (2, 5, true), (1, 5, false)] {
+            let (input, inner, output) = (20, if widened { 50 } else { 20 }, if stride == 1 { 20 } else { 33 });
+            let window = Window { height: 9, width: 11, kernel, stride, same: true };
+            let matrix = |n: usize, k: usize| {
+                let floats: Vec<f32> = random([n, k]).div_scalar((k as f32).sqrt()).into_data().iter::<f32>().collect();
+                Packed::from_int8(OwnedInt8::quantize(n, k, &floats).unwrap(), &device).unwrap()
+            };
+            let (first, last) = (matrix(inner, input), matrix(output, inner));
+            let taps: Vec<f32> = random([inner, kernel * kernel]).div_scalar(kernel as f32).into_data().iter::<f32>().collect();
+            let taps = DepthwiseWeight::quantize(inner, kernel, &taps, &device).unwrap();
+            let options = ResidualOptions {
+                window,
+                input,
+                inner,
+                output,
+                expand: Activation::Relu6,
+                depthwise: Activation::Relu6,
+                project: Activation::None,
+                shortcut: stride == 1,
+            };
+            let (x, biases) = (random([2, 99, input]), [random([inner]), random([inner]), random([output])]);
+            let part = |packed: &Packed, bias: &Tensor<1>| PointwisePrimitive::Some { weight: weight(packed), bias: primitive(bias.clone()) };
+            let parts = || {
+                let expand = if widened { part(&first, &biases[0]) } else { PointwisePrimitive::None };
+                let depthwise = DepthwisePrimitive {
+                    values: FloatTensor::<Flex>::from_data(taps.values().into_data()),
+                    scales: primitive(taps.scales()),
+                    bias: primitive(biases[1].clone()),
+                };
+                (primitive(x.clone()), expand, depthwise, part(&last, &biases[2]))
+            };
+            let (a, b, c, d) = parts();
+            let fast = values(inverted_residual(a, b, c, d, options));
+            let (a, b, c, d) = parts();
+            let right = values(oracle::inverted_residual::<Flex>(a, b, c, d, options));
+            // A byte of the input on the other side of its middle moves a channel by 6 / 127 · 0.5, and what follows sums over some of them.
+            close(&fast, &right, 0.08, &format!("{options:?}"));
         }
     }
 }

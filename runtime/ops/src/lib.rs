@@ -11,11 +11,13 @@
 //! | [`linear`](mod@linear) | linear layers on them |
 //! | [`attention`](mod@attention) | attention |
 //! | [`rotary`](mod@rotary), [`embedding`](mod@embedding), [`softmax`] | positions, rows of packed tables, probabilities |
+//! | [`convolution`](mod@convolution) | convolutions |
 //! | [`extension`] | the operations as an extension of burn's backends: `oracle` in burn's primitives, `flex` on the kernels |
 //! | [`quant`] | stored integers to floats, and back |
 #![forbid(unsafe_code)]
 
 pub mod attention;
+pub mod convolution;
 pub mod cpu;
 pub mod device;
 pub mod embedding;
@@ -31,6 +33,7 @@ pub mod softmax;
 pub mod threads;
 
 pub use attention::{AttentionOptions, attention};
+pub use convolution::{Depthwise, DepthwiseWeight, Pointwise, Window, convolution, inverted_residual};
 pub use device::{DeviceChoice, DeviceError, select};
 pub use embedding::embedding;
 pub use linear::{After, Before, linear};

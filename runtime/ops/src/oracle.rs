@@ -1,13 +1,17 @@
 //! The operations in burn's primitives: right on every backend, and what the fast bodies are tested against.
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::ops::ConvOptions;
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{FloatDType, Scalar, Shape, Slice, TensorData};
 use ocelli_kernels::Activation;
 use ocelli_kernels::pack::{GROUP, GroupBits, padded};
 use ocelli_kernels::simd::PANEL;
 
-use crate::extension::{AttentionOptions, LinearOptions, ProloguePrimitive, RotaryOptions};
+use crate::extension::{
+    AttentionOptions, ConvolutionOptions, DepthwisePrimitive, LinearOptions, PointwisePrimitive, ProloguePrimitive, ResidualOptions,
+    RotaryOptions, Window,
+};
 use crate::packed::WeightPrimitive;
 
 fn scalar(x: f32) -> Scalar {
@@ -237,4 +241,73 @@ pub(crate) fn row_log_softmax<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     let shifted = B::float_sub(x.clone(), B::float_max_dim(x, last));
     let sum = B::float_sum_dim(B::float_exp(shifted.clone()), last);
     B::float_sub(shifted, B::float_log(sum))
+}
+
+fn conv2d<B: Backend>(x: FloatTensor<B>, weight: FloatTensor<B>, window: Window, groups: usize) -> FloatTensor<B> {
+    let options = ConvOptions {
+        stride: [window.stride; 2],
+        padding: [window.padding(window.height), window.padding(window.width)],
+        dilation: [1, 1],
+        groups,
+    };
+    B::conv2d(x, weight, None, options)
+}
+
+/// The windows of pictures as rows: `[B, C, H, W]` → `[B, H′ · W′, C · k · k]`, by a convolution with kernels that each pick one value.
+fn windows<B: Backend>(pictures: FloatTensor<B>, window: Window) -> FloatTensor<B> {
+    let (shape, device) = (pictures.shape(), pictures.device());
+    let (batch, channels, taps) = (shape[0], shape[1], window.kernel * window.kernel);
+    let k = channels * taps;
+    let pick: Vec<f32> = (0..k * k).map(|i| f32::from(u8::from(i / k == i % k))).collect();
+    let pick = B::float_from_data(TensorData::new(pick, [k, channels, window.kernel, window.kernel]), &device);
+    let rows = conv2d::<B>(pictures, pick, window, 1);
+    B::float_swap_dims(reshape::<B>(rows, &[batch, k, window.cells()]), 1, 2)
+}
+
+pub(crate) fn packed_convolution<B: Backend>(
+    pictures: FloatTensor<B>,
+    weight: WeightPrimitive<B>,
+    bias: Option<FloatTensor<B>>,
+    options: ConvolutionOptions,
+) -> FloatTensor<B> {
+    let k = pictures.shape()[1] * options.window.kernel * options.window.kernel;
+    let linear = LinearOptions { n: options.n, k, bits: options.bits, epsilon: 0.0, activation: options.activation };
+    packed_linear::<B>(windows::<B>(pictures, options.window), ProloguePrimitive::None, weight, bias, None, linear)
+}
+
+fn pointwise<B: Backend>(
+    x: FloatTensor<B>,
+    part: PointwisePrimitive<B>,
+    (k, n): (usize, usize),
+    activation: Activation,
+    residual: Option<FloatTensor<B>>,
+) -> FloatTensor<B> {
+    match part {
+        PointwisePrimitive::None => x,
+        PointwisePrimitive::Some { weight, bias } => {
+            let options = LinearOptions { n, k, bits: GroupBits::Int8, epsilon: 0.0, activation };
+            packed_linear::<B>(x, ProloguePrimitive::None, weight, Some(bias), residual, options)
+        }
+    }
+}
+
+pub(crate) fn inverted_residual<B: Backend>(
+    x: FloatTensor<B>,
+    expand: PointwisePrimitive<B>,
+    depthwise: DepthwisePrimitive<B>,
+    project: PointwisePrimitive<B>,
+    options: ResidualOptions,
+) -> FloatTensor<B> {
+    let ResidualOptions { window, input, inner, output, .. } = options;
+    let (batch, kernel) = (x.shape()[0], window.kernel);
+    let residual = options.shortcut.then(|| x.clone());
+    let x = pointwise::<B>(x, expand, (input, inner), options.expand, None);
+    let x = reshape::<B>(B::float_swap_dims(x, 1, 2), &[batch, inner, window.height, window.width]);
+    let values = widened::<B>(depthwise.values, &[kernel * kernel, padded(inner)]);
+    let values = B::float_mul(values, reshape::<B>(depthwise.scales, &[1, padded(inner)]));
+    let values = B::float_transpose(corner::<B>(values, kernel * kernel, inner));
+    let y = conv2d::<B>(x, reshape::<B>(values, &[inner, 1, kernel, kernel]), window, inner);
+    let y = B::float_swap_dims(reshape::<B>(y, &[batch, inner, window.cells()]), 1, 2);
+    let y = B::float_add(y, reshape::<B>(depthwise.bias, &[1, 1, inner]));
+    pointwise::<B>(activate::<B>(y, options.depthwise), project, (inner, output), options.project, residual)
 }

@@ -184,11 +184,11 @@ impl Packed {
     }
 }
 
-fn is(part: &'static str, data: &TensorData, dtype: DType, needs: &'static str) -> Result<(), PackedError> {
+pub(crate) fn is(part: &'static str, data: &TensorData, dtype: DType, needs: &'static str) -> Result<(), PackedError> {
     if data.dtype() == dtype { Ok(()) } else { Err(PackedError::Type { part, has: data.dtype(), needs }) }
 }
 
-fn fits(part: &'static str, n: usize, k: usize, has: usize, needs: Option<usize>) -> Result<(), PackedError> {
+pub(crate) fn fits(part: &'static str, n: usize, k: usize, has: usize, needs: Option<usize>) -> Result<(), PackedError> {
     if needs == Some(has) && n > 0 && k > 0 {
         return Ok(());
     }
@@ -199,12 +199,12 @@ fn is_flex(device: &Device) -> bool {
     *device == Device::flex()
 }
 
-fn integers(data: TensorData, device: &Device) -> Tensor<1, Int> {
+pub(crate) fn integers(data: TensorData, device: &Device) -> Tensor<1, Int> {
     let dtype = if is_flex(device) { data.dtype() } else { DType::I32 };
     Tensor::from_data(flat(data), (device, dtype))
 }
 
-fn data<E: Element>(values: Vec<E>) -> TensorData {
+pub(crate) fn data<E: Element>(values: Vec<E>) -> TensorData {
     let len = values.len();
     TensorData::new(values, [len])
 }
@@ -215,7 +215,7 @@ fn flat(data: TensorData) -> TensorData {
     TensorData::from_bytes(bytes, [len], dtype)
 }
 
-fn floats(data: TensorData, device: &Device) -> Tensor<1> {
+pub(crate) fn floats(data: TensorData, device: &Device) -> Tensor<1> {
     let dtype = if is_flex(device) { data.dtype() } else { DType::F32 };
     Tensor::from_data(flat(data), (device, dtype))
 }
