@@ -24,9 +24,6 @@ pub(super) struct Panel<'a> {
     pub out_pixel: usize,
 }
 
-/// Most taps of a window that are unrolled.
-const TAPS: usize = 25;
-
 impl Kernel for Panel<'_> {
     type Output = ();
 
@@ -62,12 +59,12 @@ pub(super) unsafe fn bias_of<S: Simd>(s: S, bias: Option<&[f32]>, channel: usize
 impl Panel<'_> {
     #[inline(always)]
     fn unrolled<S: Simd, const K: usize, const STRIDE: usize>(&self, s: S, lane: usize) {
-        let mut weights = [s.splat(0.0); TAPS];
+        let mut weights = [[s.splat(0.0); K]; K];
         // SAFETY: taps and channels exist, and so do rows, with whole panels.
         unsafe {
             let mut tap = 0;
             while tap < K * K {
-                weights[tap] = self.weight.load(s, tap, self.channel + lane);
+                weights[tap / K][tap % K] = self.weight.load(s, tap, self.channel + lane);
                 tap += 1;
             }
             let bias = bias_of(s, self.bias, self.channel + lane, self.weight.channels());
@@ -98,7 +95,7 @@ impl Panel<'_> {
         &self,
         s: S,
         rows: [*const f32; K],
-        weights: &[S::F; TAPS],
+        weights: &[[S::F; K]; K],
         bias: S::F,
         out: *mut f32,
     ) {
@@ -130,7 +127,7 @@ impl Panel<'_> {
         &self,
         s: S,
         rows: [*const f32; K],
-        weights: &[S::F; TAPS],
+        weights: &[[S::F; K]; K],
         bias: S::F,
         out: *mut f32,
         x: usize,
@@ -144,7 +141,7 @@ impl Panel<'_> {
                 while p < P {
                     // SAFETY: the caller's.
                     let pixel = unsafe { s.load(rows[ky].add((x * STRIDE + p * STRIDE + kx) * PANEL)) };
-                    acc[p] = s.fma(pixel, weights[ky * K + kx], acc[p]);
+                    acc[p] = s.fma(pixel, weights[ky][kx], acc[p]);
                     p += 1;
                 }
                 kx += 1;
