@@ -20,10 +20,10 @@ use half::f16;
 use ocelli_bundle::{Bundle, BundleError, BundleWriter, TensorView};
 use ocelli_ops::pack::{PANEL, PackedGroups, PackedInt8, padded};
 use ocelli_ops::quant::{GROUP, dequantize_int4, dequantize_int8, nibbles, quantize_int4, quantize_int8};
-use ocelli_ops::{GroupBits, OwnedGroups, OwnedInt8, Packed};
+use ocelli_ops::{DepthwiseWeight, GroupBits, OwnedGroups, OwnedInt8, Packed};
 
 use crate::LoadError;
-use crate::blocks::{Linears, Slot};
+use crate::blocks::{Linears, Target};
 
 /// How a parameter is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,11 +109,9 @@ pub fn open<M: Module + Linears>(mut module: M, prefix: &str, bundle: &Bundle, d
         if failed.is_some() {
             return;
         }
-        match packed(bundle, &slot, device) {
-            Ok(weight) => {
-                *slot.packed = Some(weight);
-                taken.insert(slot.name.to_owned());
-            }
+        match fill(bundle, slot.name, slot.shape, slot.target, device) {
+            Ok(true) => drop(taken.insert(slot.name.to_owned())),
+            Ok(false) => {}
             Err(error) => failed = Some(error),
         }
     });
@@ -211,14 +209,18 @@ fn stored_shape(name: &str, recipe: Recipe, expected: &[usize]) -> Result<Vec<us
             shape = vec![shape[0], columns / 2];
         }
     }
-    if matches!(recipe, Recipe::Int8Packed { .. } | Recipe::Int4Packed { .. }) && shape.len() != 2 {
-        return Err(misshapen(name, format!("only matrices are stored in the kernels' order, the model has {expected:?}")));
-    }
+    let (rows, columns) = rows_and_columns(&shape, false);
     Ok(match recipe {
-        Recipe::Int8Packed { .. } => vec![padded(shape[0]) / PANEL, shape[1].div_ceil(4), PANEL, 4],
-        Recipe::Int4Packed { .. } => vec![padded(shape[0]) / PANEL, shape[1] / GROUP, GROUP / 8, PANEL, 4],
+        Recipe::Int8Packed { .. } => vec![padded(rows) / PANEL, columns.div_ceil(4), PANEL, 4],
+        Recipe::Int4Packed { .. } => vec![padded(rows) / PANEL, columns / GROUP, GROUP / 8, PANEL, 4],
         _ => shape,
     })
+}
+
+/// Output and input channels of a parameter.
+fn rows_and_columns(shape: &[usize], transposed: bool) -> (usize, usize) {
+    let (rows, columns) = (shape.first().copied().unwrap_or_default(), shape.iter().skip(1).product());
+    if transposed { (columns, rows) } else { (rows, columns) }
 }
 
 fn has_shape(view: &TensorView<'_>, name: &str, needs: &[usize]) -> Result<(), LoadError> {
@@ -258,7 +260,7 @@ fn read(bundle: &Bundle, name: &str, expected: &[usize]) -> Result<(Vec<f32>, bo
         }
         Recipe::Int8Packed { transposed } => {
             has_type(&view, name, recipe, &[DType::I8])?;
-            let (n, k) = if transposed { (expected[1], expected[0]) } else { (expected[0], expected[1]) };
+            let (n, k) = rows_and_columns(expected, transposed);
             let (bytes, scales, sums) = (signed(view.bytes), scales(bundle, name, padded(n))?, vec![0; padded(n)]);
             let weight = PackedInt8::new(n, k, &bytes, &scales, &sums).map_err(|error| misshapen(name, error.to_string()))?;
             for (i, value) in values.iter_mut().enumerate() {
@@ -267,7 +269,7 @@ fn read(bundle: &Bundle, name: &str, expected: &[usize]) -> Result<(Vec<f32>, bo
         }
         Recipe::Int4Packed { transposed } => {
             has_type(&view, name, recipe, &[DType::U8])?;
-            let (n, k) = if transposed { (expected[1], expected[0]) } else { (expected[0], expected[1]) };
+            let (n, k) = rows_and_columns(expected, transposed);
             let scales = halves(bundle, name, padded(n) * (k / GROUP))?;
             let weight =
                 PackedGroups::new(n, k, GroupBits::Int4, view.bytes, &scales).map_err(|error| misshapen(name, error.to_string()))?;
@@ -279,14 +281,44 @@ fn read(bundle: &Bundle, name: &str, expected: &[usize]) -> Result<(Vec<f32>, bo
     Ok((values, recipe.transposed()))
 }
 
-/// The packed weight of a slot: as it is where it is stored so, else packed here.
-fn packed(bundle: &Bundle, slot: &Slot<'_>, device: &Device) -> Result<Packed, LoadError> {
-    let Slot { name, n, k, transposed, .. } = *slot;
-    let expected = if transposed { [k, n] } else { [n, k] };
-    let view = find(bundle, name, &expected)?;
+/// Puts a packed weight in its place; false where it is left to its parameter.
+fn fill(bundle: &Bundle, name: &str, shape: &[usize], target: Target<'_>, device: &Device) -> Result<bool, LoadError> {
+    let (rows, columns) = rows_and_columns(shape, false);
+    let int8 = matches!(recipe_of(bundle, name)?, Recipe::Int8 { transposed: false } | Recipe::Int8Packed { transposed: false });
+    let unfit = |error: ocelli_ops::PackedError| misshapen(name, error.to_string());
+    match target {
+        Target::Linear(place) => *place = Some(packed(bundle, name, shape, (columns, rows), true, device)?),
+        Target::Rows(place) => *place = Some(packed(bundle, name, shape, (rows, columns), false, device)?),
+        Target::Int8Rows(place) if int8 => *place = Some(packed(bundle, name, shape, (rows, columns), false, device)?),
+        Target::FloatRows(place) => {
+            let (values, _) = read(bundle, name, shape)?;
+            *place = Some(Packed::from_floats(rows, columns, &values, device).map_err(unfit)?);
+        }
+        Target::Depthwise(place) if int8 && shape.len() == 4 => {
+            let view = find(bundle, name, shape)?;
+            let recipe = recipe_of(bundle, name)?;
+            has_shape(&view, name, &stored_shape(name, recipe, shape)?)?;
+            has_type(&view, name, recipe, &[DType::I8])?;
+            let scales = scales(bundle, name, rows)?;
+            *place = Some(DepthwiseWeight::pack(rows, shape[2], &signed(view.bytes), &scales, device).map_err(unfit)?);
+        }
+        Target::Int8Rows(_) | Target::Depthwise(_) => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// A weight `[n, k]`: as it is where it is stored packed, else packed here. `transposed`: the parameter is `[k, n]`.
+fn packed(
+    bundle: &Bundle,
+    name: &str,
+    expected: &[usize],
+    (n, k): (usize, usize),
+    transposed: bool,
+    device: &Device,
+) -> Result<Packed, LoadError> {
+    let view = find(bundle, name, expected)?;
     let recipe = recipe_of(bundle, name)?;
-    has_shape(&view, name, &stored_shape(name, recipe, &expected)?)?;
-    let unfit = |reason: String| misshapen(name, reason);
+    has_shape(&view, name, &stored_shape(name, recipe, expected)?)?;
     let pack = |error: ocelli_ops::pack::PackError| misshapen(name, error.to_string());
     let part = |suffix: &str| -> Result<TensorData, LoadError> {
         let name = format!("{name}.{suffix}");
@@ -311,14 +343,14 @@ fn packed(bundle: &Bundle, slot: &Slot<'_>, device: &Device) -> Result<Packed, L
             Packed::from_groups(weight, device)
         }
         _ => {
-            let (values, turned) = read(bundle, name, &expected)?;
+            let (values, turned) = read(bundle, name, expected)?;
             // `read` gives the matrix as it is stored; its rows are output channels where it is turned as often as the parameter.
             let by_output = turned == transposed;
             let rows = if by_output { values } else { (0..n * k).map(|i| values[i % k * n + i / k]).collect() };
             Packed::from_floats(n, k, &rows, device)
         }
     }
-    .map_err(|error| unfit(error.to_string()))
+    .map_err(|error| misshapen(name, error.to_string()))
 }
 
 /// A tensor's bytes as they lie in the bundle.

@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::nn::{Initializer, LinearConfig};
 use burn::tensor::activation::{gelu, relu};
 use burn::tensor::{Device, Tensor, module};
-use ocelli_ops::{Activation, After, Before, Packed};
+use ocelli_ops::{Activation, After, Before, DepthwiseWeight, Packed};
 
 use super::LayerNorm;
 
@@ -122,21 +122,31 @@ impl From<burn::nn::Linear> for Linear {
     }
 }
 
-/// A matrix that may be packed for running.
+/// A weight that may be packed for running.
 pub struct Slot<'a> {
     /// Its parameter's name.
     pub name: &'a str,
-    /// Output channels: the rows of a table.
-    pub n: usize,
-    /// Input channels: the columns of a table.
-    pub k: usize,
-    /// Whether the parameter is `[k, n]`, as a linear layer's, and not `[n, k]`, as a table's.
-    pub transposed: bool,
-    /// Where the packed weight goes.
-    pub packed: &'a mut Option<Packed>,
+    /// Its parameter's shape.
+    pub shape: &'a [usize],
+    /// Where the packed weight goes, and of what kind it is.
+    pub target: Target<'a>,
 }
 
-/// Every matrix of a module that may be packed: linear layers, and tables of tokens.
+/// The kinds of weights that may be packed.
+pub enum Target<'a> {
+    /// A linear layer's, `[in, out]`.
+    Linear(&'a mut Option<Packed>),
+    /// A table's or a pointwise convolution's: a row for each output, whatever the other axes.
+    Rows(&'a mut Option<Packed>),
+    /// The same, where it is only of use as int8: any other is left to the parameter.
+    Int8Rows(&'a mut Option<Packed>),
+    /// The same, as floats.
+    FloatRows(&'a mut Option<Packed>),
+    /// `[C, 1, k, k]`, where it is stored as int8: any other is left to the parameter.
+    Depthwise(&'a mut Option<DepthwiseWeight>),
+}
+
+/// Every weight of a module that may be packed: of linear layers, tables of tokens, convolutions.
 pub trait Linears {
     /// Calls `visit` with each; `path` is the module's.
     fn linears(&mut self, path: &str, visit: &mut dyn FnMut(Slot<'_>));
@@ -144,8 +154,8 @@ pub trait Linears {
 
 impl Linears for Linear {
     fn linears(&mut self, path: &str, visit: &mut dyn FnMut(Slot<'_>)) {
-        let [k, n] = self.shape();
-        visit(Slot { name: &format!("{path}.weight"), n, k, transposed: true, packed: &mut self.packed });
+        let (name, shape) = (&format!("{path}.weight"), &self.shape());
+        visit(Slot { name, shape, target: Target::Linear(&mut self.packed) });
     }
 }
 
@@ -174,10 +184,9 @@ macro_rules! linears {
                 $($crate::blocks::Linears::linears(&mut self.$field, &format!("{path}.{}", stringify!($field)), visit);)+
                 $($(
                     let name = concat!(stringify!($table) $(, ".", stringify!($part))?);
-                    let shape = self.$table$(.$part)?.lazy_shape();
-                    let (n, k) = (shape[0], shape[1]);
+                    let shape = &self.$table$(.$part)?.lazy_shape();
                     let name = &format!("{path}.{name}");
-                    visit($crate::blocks::Slot { name, n, k, transposed: false, packed: &mut self.$packed });
+                    visit($crate::blocks::Slot { name, shape, target: $crate::blocks::Target::Rows(&mut self.$packed) });
                 )+)?
             }
         }

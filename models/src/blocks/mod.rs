@@ -9,6 +9,6 @@ pub mod vit;
 
 pub use attention::{KeyValue, Mask, MultiHeadAttention, padding};
 pub use feed_forward::FeedForward;
-pub use linear::{Linear, Linears, Slot};
+pub use linear::{Linear, Linears, Slot, Target};
 pub use norm::LayerNorm;
 pub use transformer::{DecoderLayer, DecoderState, EncoderLayer};

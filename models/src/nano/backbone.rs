@@ -5,13 +5,15 @@
 //! (<https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite>).
 //! There is no batch norm here: it is folded into the convolutions when weights are imported ([`super::backbone_import`]).
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::{Device, Tensor};
+use ocelli_ops::{
+    Activation, After, Before, Depthwise, DepthwiseWeight, Packed, Pointwise, Window, convolution, inverted_residual, linear,
+};
 
-use crate::blocks::Linear;
-use crate::linears;
+use crate::blocks::{Linear, Linears, Slot, Target};
 
 /// Side of the input picture in pixels.
 pub const SIDE: usize = 224;
@@ -100,9 +102,25 @@ pub struct Backbone {
     pub head: Conv2d,
     /// `[1280, 1000]`
     pub classifier: Linear,
+    #[module(skip)]
+    packed_stem: Option<Packed>,
+    #[module(skip)]
+    packed_head: Option<Packed>,
 }
 
-linears!(Backbone { classifier });
+impl Linears for Backbone {
+    fn linears(&mut self, path: &str, visit: &mut dyn FnMut(Slot<'_>)) {
+        // A window of the stem has 27 values: floats are as quick as bytes, and nothing is gathered.
+        slot(&format!("{path}.stem.weight"), &self.stem, Target::FloatRows(&mut self.packed_stem), visit);
+        self.blocks.linears(&format!("{path}.blocks"), visit);
+        slot(&format!("{path}.head.weight"), &self.head, Target::Int8Rows(&mut self.packed_head), visit);
+        self.classifier.linears(&format!("{path}.classifier"), visit);
+    }
+}
+
+fn slot(name: &str, conv: &Conv2d, target: Target<'_>, visit: &mut dyn FnMut(Slot<'_>)) {
+    visit(Slot { name, shape: &conv.weight.lazy_shape(), target });
+}
 
 impl Backbone {
     /// A backbone with random weights.
@@ -113,11 +131,16 @@ impl Backbone {
             blocks: blocks.collect(),
             head: conv(WIDEST, HEAD, 1, 1, 1, device),
             classifier: Linear::init(HEAD, CLASSES, device),
+            packed_stem: None,
+            packed_head: None,
         }
     }
 
     /// Normalised pictures `[batch, 3, 224, 224]` → their features.
     pub fn forward(&self, pictures: Tensor<4>) -> Features {
+        if let (Some(stem), Some(head)) = (&self.packed_stem, &self.packed_head) {
+            return self.forward_packed(pictures, stem, head);
+        }
         let [stride8, stride16, stride32] = TAPS;
         let x = relu6(self.stem.forward(pictures)); // [batch, 32, 112, 112]
         let x8 = through(&self.blocks[..stride8], x); // [batch, 40, 28, 28]
@@ -133,6 +156,30 @@ impl Backbone {
             logits: self.classifier.forward(pooled.clone()),
             pooled,
         }
+    }
+
+    /// [`Backbone::forward`] with packed weights: maps are token-major throughout.
+    fn forward_packed(&self, pictures: Tensor<4>, stem: &Packed, head: &Packed) -> Features {
+        let [stride8, stride16, stride32] = TAPS;
+        let window = Window { height: SIDE, width: SIDE, kernel: 3, stride: 2, same: true };
+        let mut x = convolution(pictures, window, stem, self.stem.bias.as_ref().map(Param::val), Activation::Relu6); // [batch, 112², 32]
+        let mut side = SIDE / 2;
+        let mut through = |blocks: &[InvertedResidual], mut x: Tensor<3>| {
+            for block in blocks {
+                (x, side) = block.forward_packed(x, side);
+            }
+            x
+        };
+        x = through(&self.blocks[..stride8], x);
+        let x8 = x.clone();
+        x = through(&self.blocks[stride8..stride16], x);
+        let x16 = x.clone();
+        let x32 = through(&self.blocks[stride16..stride32], x);
+        let after = After { bias: self.head.bias.as_ref().map(Param::val), activation: Activation::Relu6, residual: None };
+        let head = linear(x32.clone(), Before::Nothing, head, after); // [batch, 49, 1280]
+        let pooled = head.clone().mean_dim(1).squeeze_dim::<2>(1);
+        let logits = self.classifier.forward(pooled.clone());
+        Features { stride8: x8, stride16: x16, stride32: x32, head, pooled, logits }
     }
 
     /// What the stem, each block and the head give in turn, for comparing with another implementation stage by stage.
@@ -159,6 +206,26 @@ pub struct InvertedResidual {
     /// 1×1, linear.
     pub project: Conv2d,
     shortcut: bool,
+    #[module(skip)]
+    packed: PackedBlock,
+}
+
+/// A block's weights for running.
+#[derive(Debug, Clone, Default)]
+struct PackedBlock {
+    expand: Option<Packed>,
+    depthwise: Option<DepthwiseWeight>,
+    project: Option<Packed>,
+}
+
+impl Linears for InvertedResidual {
+    fn linears(&mut self, path: &str, visit: &mut dyn FnMut(Slot<'_>)) {
+        if let Some(expand) = &self.expand {
+            slot(&format!("{path}.expand.weight"), expand, Target::Int8Rows(&mut self.packed.expand), visit);
+        }
+        slot(&format!("{path}.depthwise.weight"), &self.depthwise, Target::Depthwise(&mut self.packed.depthwise), visit);
+        slot(&format!("{path}.project.weight"), &self.project, Target::Int8Rows(&mut self.packed.project), visit);
+    }
 }
 
 impl InvertedResidual {
@@ -171,6 +238,7 @@ impl InvertedResidual {
             depthwise: conv(inner, inner, stage.kernel, stride, inner, device),
             project: conv(inner, stage.output, 1, 1, 1, device),
             shortcut: stride == 1 && input == stage.output,
+            packed: PackedBlock::default(),
         }
     }
 
@@ -183,6 +251,31 @@ impl InvertedResidual {
         let inner = relu6(self.depthwise.forward(inner));
         let y = self.project.forward(inner);
         if self.shortcut { x + y } else { y }
+    }
+}
+
+impl InvertedResidual {
+    /// [`InvertedResidual::forward`] on `[batch, side², input]`, and the side of what comes out. Weights that are not packed compute as floats.
+    fn forward_packed(&self, x: Tensor<3>, side: usize) -> (Tensor<3>, usize) {
+        let (kernel, stride) = (self.depthwise.weight.lazy_shape()[2], self.depthwise.stride[0]);
+        let window = Window { height: side, width: side, kernel, stride, same: true };
+        let bias = |conv: &Conv2d| match &conv.bias {
+            Some(bias) => bias.val(),
+            None => Tensor::zeros([conv.weight.lazy_shape()[0]], &x.device()),
+        };
+        let packed = &self.packed;
+        let expand = match (&self.expand, &packed.expand) {
+            (Some(conv), Some(weight)) => Some(Pointwise { weight, bias: bias(conv), activation: Activation::Relu6 }),
+            _ => None,
+        };
+        if let (Some(depthwise), Some(project), true) = (&packed.depthwise, &packed.project, expand.is_some() == self.expand.is_some()) {
+            let depthwise = Depthwise { weight: depthwise, bias: bias(&self.depthwise), activation: Activation::Relu6 };
+            let project = Pointwise { weight: project, bias: bias(&self.project), activation: Activation::None };
+            return (inverted_residual(x, window, expand, depthwise, project, self.shortcut), side.div_ceil(stride));
+        }
+        let [batch, _, channels] = x.dims();
+        let map = x.swap_dims(1, 2).reshape([batch, channels, side, side]);
+        (tokens(self.forward(map)), side.div_ceil(stride))
     }
 }
 

@@ -221,13 +221,9 @@ impl Layer {
                 let weight = PackedInt8::new(n, k, integers(values), plain(scales), integers(sums))?;
                 Ok(convolution::Pointwise { weight, bias: Some(self.1.get()), activation })
             }
-            WeightPrimitive::Groups { .. } | WeightPrimitive::Float { .. } => Err(PackError::Length {
-                part: "the scales of an int8 weight",
-                n,
-                k,
-                has: 0,
-                needs: n,
-            }),
+            WeightPrimitive::Groups { .. } | WeightPrimitive::Float { .. } => {
+                Err(PackError::Length { part: "the scales of an int8 weight", n, k, has: 0, needs: n })
+            }
         }
     }
 }
@@ -313,10 +309,10 @@ pub(crate) fn packed_embedding(ids: IntTensor<Flex>, table: WeightPrimitive<Flex
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, Distribution, Tensor};
     use super::*;
     use crate::oracle;
     use crate::packed::{Packed, Parts};
+    use burn::tensor::{Device, Distribution, Tensor};
 
     fn random<const D: usize>(shape: [usize; D]) -> Tensor<D> {
         Tensor::random(shape, Distribution::Normal(0.0, 1.0), &Device::flex())
@@ -501,7 +497,8 @@ mod tests {
                 shortcut: stride == 1,
             };
             let (x, biases) = (random([2, 99, input]), [random([inner]), random([inner]), random([output])]);
-            let part = |packed: &Packed, bias: &Tensor<1>| PointwisePrimitive::Some { weight: weight(packed), bias: primitive(bias.clone()) };
+            let part =
+                |packed: &Packed, bias: &Tensor<1>| PointwisePrimitive::Some { weight: weight(packed), bias: primitive(bias.clone()) };
             let parts = || {
                 let expand = if widened { part(&first, &biases[0]) } else { PointwisePrimitive::None };
                 let depthwise = DepthwisePrimitive {

@@ -1,7 +1,7 @@
 //! The operations in burn's primitives: right on every backend, and what the fast bodies are tested against.
 
-use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::ops::ConvOptions;
+use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{FloatDType, Scalar, Shape, Slice, TensorData};
 use ocelli_kernels::Activation;

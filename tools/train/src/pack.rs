@@ -158,6 +158,7 @@ pub fn recipe<S: AsRef<str>>(name: &str, shape: &[usize], int4: &[S]) -> Recipe 
         2 if !transposed && shape[0] * shape[1] < 1 << 16 => Recipe::F16,
         2 if int4.iter().any(|part| name.starts_with(part.as_ref())) => Recipe::Int4Packed { transposed },
         2 => Recipe::Int8Packed { transposed },
+        4 if shape[2..] == [1, 1] => Recipe::Int8Packed { transposed: false },
         4 => Recipe::Int8 { transposed: false },
         _ => Recipe::F32,
     }
