@@ -43,6 +43,15 @@ fn it_says_what_it_is_and_what_it_was_made_of() {
 }
 
 #[test]
+fn matrices_lie_in_the_kernels_order() {
+    let bundle = Bundle::open(&path()).unwrap();
+    let packed = bundle.manifest().quantization.values().filter(|recipe| recipe.ends_with(".p")).count();
+    // What is not: depthwise kernels and the stem, which are few bytes, and small matrices of f16.
+    let others = bundle.manifest().quantization.values().filter(|recipe| recipe.starts_with("int") && !recipe.ends_with(".p")).count();
+    assert!(packed > 100 && others == 17, "{packed} packed, {others} not");
+}
+
+#[test]
 fn quantized_tensors_have_their_scales() {
     let bundle = Bundle::open(&path()).unwrap();
     let quantization = &bundle.manifest().quantization;
@@ -55,9 +64,15 @@ fn quantized_tensors_have_their_scales() {
         }
         let scale = bundle.tensor(&format!("{name}.scale")).unwrap();
         let (channels, expected) = (weight.shape[0], format!("{recipe} {name} {:?} with scales {:?}", weight.shape, scale.shape));
-        match recipe.trim_end_matches(".t") {
+        match recipe.replace(".t", "").as_str() {
             "int8" => assert_eq!(scale.elements(), channels, "{expected}"),
-            "int4" => assert_eq!(scale.elements() * 32, weight.bytes.len() * 2, "{expected}"),
+            "int4" | "int4.p" => assert_eq!(scale.elements() * 32, weight.bytes.len() * 2, "{expected}"),
+            "int8.p" => {
+                // Panels of sixteen channels, `[panels][quads][16][4]`, and the sum of each channel's values.
+                let sum = bundle.tensor(&format!("{name}.sum")).unwrap();
+                assert_eq!((scale.elements(), sum.elements()), (channels * 16, channels * 16), "{expected}");
+                assert_eq!(&weight.shape[2..], [16, 4], "{expected}");
+            }
             _ => panic!("{expected}: not a recipe"),
         }
     }

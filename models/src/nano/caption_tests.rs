@@ -1,4 +1,5 @@
 use burn::tensor::Distribution;
+use burn::tensor::activation::log_softmax;
 
 use super::*;
 

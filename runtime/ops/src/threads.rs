@@ -15,16 +15,3 @@ pub fn set_threads(count: usize) -> Result<(), ThreadsError> {
     }
     rayon::ThreadPoolBuilder::new().num_threads(count.max(1)).build_global().map_err(|_| ThreadsError)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn threads_are_set_once() {
-        assert_eq!(set_threads(3), Ok(()));
-        assert_eq!(rayon::current_num_threads(), 3);
-        assert_eq!(crate::cpu::pool().threads(), 3);
-        assert_eq!(set_threads(2), Err(ThreadsError));
-    }
-}

@@ -63,8 +63,10 @@ pub const INT4: [&str; 3] = ["backbone.classifier.", "joint.text.layers.", "capt
 const GOLDEN_SIDE: u32 = 96;
 /// What is asked for in them: one thing that is often there, and one that is not.
 const GOLDEN_PHRASES: [&str; 2] = ["a person", "a cup of coffee"];
-/// A build may differ from another in the order of its sums: ten layers of f32 stay well within this.
-const GOLDEN_TOLERANCE: f32 = 2e-3;
+/// A build may differ from another in the order of its sums, and an activation in the middle between two bytes then falls to the other
+/// side. Over twenty layers that moved an embedding's component by up to 2.8 % of the greatest one, at a cosine of 0.9996 and more, on
+/// eight pictures with fused multiply-add and without; twice that is far from what another weight or a wrong order would change.
+const GOLDEN_TOLERANCE: f32 = 5e-2;
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {

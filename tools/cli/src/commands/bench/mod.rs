@@ -277,7 +277,8 @@ impl<'a> Work<'a> {
 /// The recipe that most quantized tensors have; "f32" of none.
 fn commonest<'a>(recipes: impl Iterator<Item = &'a String>) -> &'a str {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    recipes.for_each(|recipe| *counts.entry(recipe).or_default() += 1);
+    // `int8.t.p` and `int8` differ in their order only.
+    recipes.for_each(|recipe| *counts.entry(recipe.split('.').next().unwrap_or(recipe)).or_default() += 1);
     counts.into_iter().max_by_key(|(_, count)| *count).map_or("f32", |(recipe, _)| recipe)
 }
 
