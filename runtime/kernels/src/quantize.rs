@@ -76,6 +76,14 @@ impl Blocks {
         Self { rows, block, count: rows.div_ceil(block) }
     }
 
+    /// Cuts for tiles of at most `most` rows: what the last block lacks is computed, too, so blocks a little smaller may be quicker.
+    pub fn tiles(rows: usize, most: usize) -> Self {
+        // A block costs what its rows cost and about a quarter of a row.
+        let cost = |blocks: &Self| blocks.count * (4 * blocks.block + 1);
+        let most = most.max(1);
+        (most / 2 + 1..=most).rev().map(|most| Self::new(rows, most)).min_by_key(cost).unwrap_or(Self::new(rows, most))
+    }
+
     /// Rows of block `i`.
     pub fn len(&self, i: usize) -> usize {
         self.block.min(self.rows - i * self.block)
@@ -171,7 +179,7 @@ impl Rows {
     /// Where lengths do not fit.
     pub(crate) fn fill_from(&mut self, isa: Isa, pool: &Pool, source: Source<'_>, k: usize, most: usize, form: Form) {
         let rows = source.rows(k);
-        let blocks = Blocks::new(rows, most);
+        let blocks = Blocks::tiles(rows, most);
         self.blocks = blocks;
         let padded_rows = blocks.count * blocks.block;
         match form {
