@@ -350,7 +350,7 @@ pub unsafe fn dot_quads<S: Simd, const R: usize, const V: usize>(
                 v += 1;
             }
             // The same place in the next strip, which lies behind this one; beyond the weight's end nothing is read.
-            let mut panel = 0;
+            let mut panel = if R > 1 { 0 } else { V };
             while panel < V / per_panel {
                 s.prefetch(w.wrapping_add((panel + V / per_panel) * panel_stride));
                 panel += 1;

@@ -62,7 +62,9 @@ impl Tile for Groups<'_> {
                 let starts = rows.starts.as_ptr().add(at);
                 let row_scales = rows.scales.as_ptr().add(at);
                 let a = rows.bytes.as_ptr().add(at * GROUP);
-                self.prefetch::<S, V>(s, panel, group);
+                if R > 1 {
+                    self.prefetch::<S, V>(s, panel, group);
+                }
                 // A vector at a time, so that `dot_tile` has a tile of one.
                 let mut acc = [[[s.splat_i(0)]; R]; V];
                 let mut r = 0;

@@ -125,7 +125,8 @@ impl<T: Tile> Kernel for Walk<'_, T> {
 /// Panels of a strip for tiles of `rows`: as many as accumulators find registers for.
 pub(crate) const fn strip(lanes: usize, rows: usize, accumulators: usize) -> usize {
     let registers = if lanes == 8 { 16 } else { 32 };
-    let mut panels = 4;
+    // One row is bound by memory: a single stream is what hardware fetches ahead best.
+    let mut panels = if rows == 1 { 1 } else { 4 };
     while panels > 1 {
         let vectors = panels * PANEL / lanes;
         let weights = if rows == 1 { 1 } else { vectors };
