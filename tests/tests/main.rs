@@ -7,6 +7,8 @@ mod backbone;
 mod bundle;
 /// Dependencies point only down: the manifests against the rule.
 mod dependencies;
+/// Integer arithmetic against floats, on trained weights.
+mod precision;
 /// What the README promises: its commands, its links.
 mod readme;
 /// Words to token ids and back, as an independent implementation has them.

@@ -55,6 +55,7 @@ impl KeyValue {
 
 /// Which keys a query must not look at.
 #[derive(Debug, Clone, Default)]
+#[allow(clippy::large_enum_variant, reason = "one a call, on the stack")]
 pub enum Mask {
     /// None.
     #[default]

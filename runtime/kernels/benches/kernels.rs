@@ -1,6 +1,5 @@
 //! Every kernel on the shapes it meets in real models: `cargo bench -p ocelli-kernels`. One thread; `OCELLI_ISA` chooses.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "benchmarks")]
-#![allow(clippy::unwrap_used)]
 
 use divan::Bencher;
 use divan::counter::ItemsCount;

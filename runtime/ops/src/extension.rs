@@ -1,6 +1,6 @@
 //! The operations models need, as an extension of burn's backends.
 //!
-//! Every method has a body in burn's primitives, [`crate::oracle`], that computes on every backend and says what is right. On the CPU
+//! Every method has a body in burn's primitives, `oracle`, that computes on every backend and says what is right. On the CPU
 //! it is replaced by the kernels of `ocelli-kernels`.
 
 use burn::backend::{Backend, ExtensionType, Flex, backend_extension, tensor::FloatTensor, tensor::IntTensor};

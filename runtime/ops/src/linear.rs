@@ -9,6 +9,7 @@ use crate::packed::Packed;
 
 /// What happens to activations before a product.
 #[derive(Debug, Clone, Default)]
+#[allow(clippy::large_enum_variant, reason = "lives for one call, on the stack")]
 pub enum Before {
     /// Nothing.
     #[default]

@@ -20,13 +20,14 @@ pub struct Packed {
 }
 
 #[derive(Clone)]
+#[allow(clippy::large_enum_variant, reason = "one a weight; a box more would be read at every call")]
 pub(crate) enum Parts {
     Int8 { values: Tensor<1, Int>, scales: Tensor<1>, sums: Tensor<1, Int> },
     Groups { bits: GroupBits, values: Tensor<1, Int>, scales: Tensor<1> },
     Float { values: Tensor<1> },
 }
 
-/// What [`Parts`] are to a backend.
+/// What a [`Packed`] is to a backend.
 #[derive(ExtensionType)]
 pub enum WeightPrimitive<B: Backend> {
     /// A scale an output channel.
