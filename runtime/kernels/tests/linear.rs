@@ -1,6 +1,5 @@
 //! Linear layers on every instruction set of this CPU, against the plain loops of the reference.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests, helpers included")]
-#![allow(clippy::unwrap_used, clippy::needless_range_loop)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_range_loop, reason = "tests, helpers included")]
 
 use half::f16;
 use ocelli_kernels::pack::{Floats, GROUP, GroupBits, pack_float};
