@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::nn::{Initializer, LinearConfig};
 use burn::tensor::activation::{gelu, relu};
 use burn::tensor::{Device, Tensor, module};
-use ocelli_ops::{Activation, After, Before, DepthwiseWeight, Packed};
+use ocelli_ops::{Activation, After, Before, DepthwiseWeight, Packed, Window, convolution};
 
 use super::LayerNorm;
 
@@ -59,6 +59,13 @@ impl Linear {
     /// `[..., in]` → `[..., out]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         self.apply(x, Before::Nothing, Activation::None, None)
+    }
+
+    /// The layer over windows of pictures: `[batch, C, H, W]` → `[batch, windows, out]`, where `in` is C · k · k. `None` where the weight is
+    /// not packed.
+    pub fn windows(&self, pictures: &Tensor<4>, window: Window) -> Option<Tensor<3>> {
+        let weight = self.packed.as_ref()?;
+        Some(convolution(pictures.clone(), window, weight, self.bias.as_ref().map(Param::val), Activation::None))
     }
 
     /// [`Linear::forward`] after a layer norm of the input.

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use ocelli_ops::{Activation, AttentionOptions, attention};
+use ocelli_ops::{Activation, AttentionOptions, Window, attention};
 
 use super::config::VisionConfig;
 use crate::blocks::vit::ViTLayer;
@@ -70,7 +70,9 @@ impl VisionTower {
     /// Normalised pictures `[batch, 3, side, side]` → what is seen.
     pub fn forward(&self, pictures: Tensor<4>) -> Seen {
         let [batch, ..] = pictures.dims();
-        let mut x = self.patches.forward(self.cut(pictures)); // [batch, patches, d]
+        let window = Window { height: self.side, width: self.side, kernel: self.patch, stride: self.patch, same: false };
+        let patches = self.patches.windows(&pictures, window);
+        let mut x = patches.unwrap_or_else(|| self.patches.forward(self.cut(pictures))); // [batch, patches, d]
         let [_, _, d] = x.dims();
         if let Some(class_token) = &self.class_token {
             let class_token = class_token.val().unsqueeze::<3>().expand([batch, 1, d]);
@@ -94,7 +96,7 @@ impl VisionTower {
     }
 
     /// `[batch, 3, side, side]` → `[batch, patches, 3 · patch²]`
-    fn cut(&self, pictures: Tensor<4>) -> Tensor<3> {
+    pub(crate) fn cut(&self, pictures: Tensor<4>) -> Tensor<3> {
         let [batch, channels, ..] = pictures.dims();
         let (p, n) = (self.patch, self.side / self.patch);
         let split = pictures.reshape([batch, channels, n, p, n, p]).permute([0, 2, 4, 1, 3, 5]);

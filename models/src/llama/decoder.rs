@@ -3,7 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor};
 use ocelli_flow::ModelError;
-use ocelli_ops::{Activation, AttentionOptions, Before, Packed, RotaryOptions, RotaryTable, attention, embedding, rotary};
+use ocelli_ops::{Activation, AttentionOptions, Before, KeyValueCache, Packed, RotaryOptions, RotaryTable, cached_attention, embedding};
 
 use super::config::DecoderConfig;
 use crate::blocks::Linear;
@@ -77,7 +77,7 @@ linears!(Decoder { layers });
 #[derive(Debug)]
 pub struct Cache {
     /// `[1, context, kv_heads · head]`, keys and values.
-    layers: Vec<[Tensor<3>; 2]>,
+    layers: Vec<KeyValueCache>,
     tokens: usize,
 }
 
@@ -136,27 +136,14 @@ impl Decoder {
     }
 
     /// One layer, and its keys and values with those of the tokens from `first` on.
-    fn layer(&self, layer: &Layer, x: Tensor<3>, [k, v]: [Tensor<3>; 2], first: usize) -> (Tensor<3>, [Tensor<3>; 2]) {
+    fn layer(&self, layer: &Layer, x: Tensor<3>, cache: KeyValueCache, first: usize) -> (Tensor<3>, KeyValueCache) {
         let DecoderConfig { heads, kv_heads, .. } = self.config;
-        let ([_, count, d], kv) = (x.dims(), kv_heads * self.config.head());
         let qkv = layer.qkv.apply(x.clone(), layer.attention_norm.before(), Activation::None, None);
-        let turned = |from: usize, width: usize, heads: usize| {
-            rotary(qkv.clone().narrow(2, from, width), &self.angles, first, RotaryOptions { heads, interleaved: false })
-        };
-        let q = turned(0, d, heads);
-        let with = |past: Tensor<3>, new: Tensor<3>| past.slice_assign([0..1, first..first + count, 0..kv], new);
-        let (k, v) = (with(k, turned(d, kv, kv_heads)), with(v, qkv.clone().narrow(2, d + kv, kv)));
-        let seen = |past: &Tensor<3>| past.clone().narrow(1, 0, first + count);
         let scale = (self.config.head() as f32).sqrt().recip();
-        let joined = attention(
-            q,
-            seen(&k),
-            seen(&v),
-            None,
-            AttentionOptions { heads, kv_heads, scale, causal: true, fast: layer.qkv.is_quantized() },
-        );
+        let options = AttentionOptions { heads, kv_heads, scale, causal: true, fast: layer.qkv.is_quantized() };
+        let (joined, cache) = cached_attention(qkv, cache, &self.angles, first, options, RotaryOptions { heads, interleaved: false });
         let x = layer.output.plus(joined, x);
         let gated = layer.gate_up.apply(x.clone(), layer.feed_forward_norm.before(), Activation::None, None);
-        (layer.down.apply(gated, Before::SiluMul, Activation::None, Some(x)), [k, v])
+        (layer.down.apply(gated, Before::SiluMul, Activation::None, Some(x)), cache)
     }
 }

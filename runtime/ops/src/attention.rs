@@ -4,7 +4,8 @@ use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
 pub use crate::extension::AttentionOptions;
-use crate::extension::{KernelOps, OptionalPrimitive};
+use crate::extension::{CachedOptions, KernelOps, OptionalPrimitive};
+use crate::rotary::{RotaryOptions, RotaryTable};
 
 /// softmax(scale · q kᵀ + mask) v for every head (Vaswani et al. 2017), without a matrix of all scores (Dao et al. 2022).
 ///
@@ -15,4 +16,30 @@ use crate::extension::{KernelOps, OptionalPrimitive};
 pub fn attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, mask: Option<Tensor<2>>, options: AttentionOptions) -> Tensor<3> {
     let mask = OptionalPrimitive::of(mask);
     Tensor::from_dispatch(<Dispatch as KernelOps>::fused_attention(q.into_dispatch(), k.into_dispatch(), v.into_dispatch(), mask, options))
+}
+
+/// Keys and values of the tokens so far, `[1, context, G D]` each.
+pub type KeyValueCache = [Tensor<3>; 2];
+
+/// A decoder's attention in one go: queries and keys of `qkv [1, T, (H + 2 G) D]` turned by the angles of the positions from `first` on, keys
+/// and values put into the cache, causal attention over what it holds then, `[1, T, H D]`.
+///
+/// The cache is written in place where nobody else holds it.
+///
+/// # Panics
+/// Where shapes do not fit, or the cache has no room.
+pub fn cached_attention(
+    qkv: Tensor<3>,
+    [k, v]: KeyValueCache,
+    angles: &RotaryTable,
+    first: usize,
+    attention: AttentionOptions,
+    rotary: RotaryOptions,
+) -> (Tensor<3>, KeyValueCache) {
+    let ([_, tokens, _], [_, context, _]) = (qkv.dims(), k.dims());
+    assert!(first + tokens <= context, "{tokens} tokens after {first} in a cache of {context}");
+    let [cos, sin] = angles.rows(first, tokens).map(Tensor::into_dispatch);
+    let options = CachedOptions { attention, first, interleaved: rotary.interleaved };
+    let (y, k, v) = <Dispatch as KernelOps>::cached_attention(qkv.into_dispatch(), k.into_dispatch(), v.into_dispatch(), cos, sin, options);
+    (Tensor::from_dispatch(y), [Tensor::from_dispatch(k), Tensor::from_dispatch(v)])
 }

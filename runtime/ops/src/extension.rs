@@ -95,6 +95,17 @@ pub struct RotaryOptions {
     pub interleaved: bool,
 }
 
+/// Everything about attention over a cache that is no tensor.
+#[derive(Debug, Clone, Copy)]
+pub struct CachedOptions {
+    /// As of attention; causal.
+    pub attention: AttentionOptions,
+    /// Tokens that the cache holds already.
+    pub first: usize,
+    /// Which elements of a head are a pair.
+    pub interleaved: bool,
+}
+
 /// The square windows of a convolution, padded as TensorFlow's `SAME` does or not at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
@@ -241,6 +252,20 @@ pub trait KernelOps: Backend {
         oracle::inverted_residual::<Self>(x, expand, depthwise, project, options)
     }
 
+    /// Queries and keys turned by their positions' angles, keys and values put into the cache, and attention over what it holds then.
+    ///
+    /// `qkv [1, T, (H + 2 G) D]`, caches `[1, context, G D]`, `cos` and `sin [T, D / 2]` → the joined heads `[1, T, H D]` and the caches.
+    fn cached_attention(
+        qkv: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        options: CachedOptions,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        oracle::cached_attention::<Self>(qkv, [k, v], [cos, sin], options)
+    }
+
     /// x − ln Σ eˣ over the last axis.
     fn row_log_softmax(x: FloatTensor<Self>) -> FloatTensor<Self> {
         oracle::row_log_softmax::<Self>(x)
@@ -296,6 +321,17 @@ impl KernelOps for Flex {
         options: ResidualOptions,
     ) -> FloatTensor<Self> {
         flex::inverted_residual(x, expand, depthwise, project, options)
+    }
+
+    fn cached_attention(
+        qkv: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        options: CachedOptions,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        flex::cached_attention(qkv, [k, v], [cos, sin], options)
     }
 
     fn row_log_softmax(x: FloatTensor<Self>) -> FloatTensor<Self> {

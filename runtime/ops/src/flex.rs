@@ -16,8 +16,8 @@ use ocelli_kernels::{Activation, Epilogue, Prologue};
 
 use crate::cpu::with_engine;
 use crate::extension::{
-    AttentionOptions, ConvolutionOptions, DepthwisePrimitive, LinearOptions, PointwisePrimitive, ProloguePrimitive, ResidualOptions,
-    RotaryOptions, Window,
+    AttentionOptions, CachedOptions, ConvolutionOptions, DepthwisePrimitive, LinearOptions, PointwisePrimitive, ProloguePrimitive,
+    ResidualOptions, RotaryOptions, Window,
 };
 use crate::packed::WeightPrimitive;
 
@@ -264,6 +264,64 @@ pub(crate) fn inverted_residual(
 #[allow(clippy::panic)]
 fn panic_of(error: &PackError) -> ! {
     panic!("an inverted residual block's weights: {error}")
+}
+
+pub(crate) fn cached_attention(
+    qkv: FloatTensor<Flex>,
+    [mut k, mut v]: [FloatTensor<Flex>; 2],
+    [cos, sin]: [FloatTensor<Flex>; 2],
+    options: CachedOptions,
+) -> (FloatTensor<Flex>, FloatTensor<Flex>, FloatTensor<Flex>) {
+    let CachedOptions { attention: AttentionOptions { heads, kv_heads, scale, fast, .. }, first, interleaved } = options;
+    let (tokens, width, kv) = (qkv.shape()[1], qkv.shape()[2], k.shape()[2]);
+    let (q_width, dim) = (width - 2 * kv, kv / kv_heads);
+    let (mut qkv, cos, sin) = (Slice::new(qkv).0, Slice::new(cos), Slice::new(sin));
+    // A view is copied here; what nobody else holds is written where it is.
+    if qkv.layout().start_offset() != 0 {
+        qkv = qkv.to_contiguous();
+    }
+    let table = RopeTable::from_tables(dim / 2, cos.get().to_vec(), sin.get().to_vec());
+    let pairs = if interleaved { RopePairs::Interleaved } else { RopePairs::Half };
+    let turn = |heads: usize| Rope {
+        table: &table,
+        pairs,
+        positions: Positions::From(0),
+        tokens,
+        heads,
+        dim,
+        row_stride: width,
+        head_stride: dim,
+    };
+    let rows = qkv.storage_mut::<f32>();
+    let mut out = vec![0.0; tokens * q_width];
+    with_engine(|engine| {
+        engine.rope(&turn(heads), rows);
+        engine.rope(&turn(kv_heads), &mut rows[q_width..]);
+        for (cache, from) in [(&mut k, q_width), (&mut v, q_width + kv)] {
+            let new = rows.chunks_exact(width).map(|row| &row[from..from + kv]);
+            let old = cache.storage_mut::<f32>()[first * kv..].chunks_exact_mut(kv);
+            old.zip(new).for_each(|(old, new)| old.copy_from_slice(new));
+        }
+        let cached = |cache: &FloatTensor<Flex>| -> usize { cache.layout().start_offset() };
+        debug_assert!(cached(&k) == 0 && cached(&v) == 0, "a cache is no view");
+        let attention = Attention {
+            q: Heads { values: &*rows, row_stride: width, head_stride: dim },
+            k: Heads { values: Floats::F32(k.storage::<f32>()), row_stride: kv, head_stride: dim },
+            v: Heads { values: Floats::F32(v.storage::<f32>()), row_stride: kv, head_stride: dim },
+            queries: tokens,
+            keys: first + tokens,
+            heads,
+            kv_heads,
+            dim,
+            scale,
+            causal: true,
+            key_mask: None,
+            bias: None,
+            precision: if fast { Precision::Fast } else { Precision::Full },
+        };
+        engine.attention(&attention, &mut out, q_width);
+    });
+    (tensor(out, Shape::from([1, tokens, q_width])), k, v)
 }
 
 pub(crate) fn row_log_softmax(x: FloatTensor<Flex>) -> FloatTensor<Flex> {
@@ -514,6 +572,29 @@ mod tests {
             let right = values(oracle::inverted_residual::<Flex>(a, b, c, d, options));
             // A byte of the input on the other side of its middle moves a channel by 6 / 127 · 0.5, and what follows sums over some of them.
             close(&fast, &right, 0.08, &format!("{options:?}"));
+        }
+    }
+
+    #[test]
+    fn attention_over_a_cache_is_the_oracles() {
+        let (heads, kv_heads, dim, context) = (6, 2, 16, 20);
+        let (width, kv) = ((heads + 2 * kv_heads) * dim, kv_heads * dim);
+        for (first, tokens, interleaved) in [(0, 5, false), (7, 1, false), (3, 9, true)] {
+            let attention = AttentionOptions { heads, kv_heads, scale: 0.25, causal: true, fast: false };
+            let options = CachedOptions { attention, first, interleaved };
+            let (qkv, angles) = (random([1, tokens, width]), random([tokens, dim / 2]));
+            let caches = [random([1, context, kv]), random([1, context, kv])];
+            let run = || {
+                let caches = [primitive(caches[0].clone()), primitive(caches[1].clone())];
+                (primitive(qkv.clone()), caches, [primitive(angles.clone().cos()), primitive(angles.clone().sin())])
+            };
+            let (a, b, c) = run();
+            let fast = cached_attention(a, b, c, options);
+            let (a, b, c) = run();
+            let right = oracle::cached_attention::<Flex>(a, b, c, options);
+            for (what, fast, right) in [("heads", fast.0, right.0), ("keys", fast.1, right.1), ("values", fast.2, right.2)] {
+                close(&values(fast), &values(right), 2e-5, &format!("{what} {first} {tokens} {interleaved}"));
+            }
         }
     }
 }

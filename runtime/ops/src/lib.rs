@@ -32,7 +32,7 @@ pub mod rotary;
 pub mod softmax;
 pub mod threads;
 
-pub use attention::{AttentionOptions, attention};
+pub use attention::{AttentionOptions, KeyValueCache, attention, cached_attention};
 pub use convolution::{Depthwise, DepthwiseWeight, Pointwise, Window, convolution, inverted_residual};
 pub use device::{DeviceChoice, DeviceError, select};
 pub use embedding::embedding;

@@ -9,8 +9,8 @@ use ocelli_kernels::pack::{GROUP, GroupBits, padded};
 use ocelli_kernels::simd::PANEL;
 
 use crate::extension::{
-    AttentionOptions, ConvolutionOptions, DepthwisePrimitive, LinearOptions, PointwisePrimitive, ProloguePrimitive, ResidualOptions,
-    RotaryOptions, Window,
+    AttentionOptions, CachedOptions, ConvolutionOptions, DepthwisePrimitive, LinearOptions, PointwisePrimitive, ProloguePrimitive,
+    ResidualOptions, RotaryOptions, Window,
 };
 use crate::packed::WeightPrimitive;
 
@@ -310,4 +310,24 @@ pub(crate) fn inverted_residual<B: Backend>(
     let y = B::float_swap_dims(reshape::<B>(y, &[batch, inner, window.cells()]), 1, 2);
     let y = B::float_add(y, reshape::<B>(depthwise.bias, &[1, 1, inner]));
     pointwise::<B>(activate::<B>(y, options.depthwise), project, (inner, output), options.project, residual)
+}
+
+pub(crate) fn cached_attention<B: Backend>(
+    qkv: FloatTensor<B>,
+    [k, v]: [FloatTensor<B>; 2],
+    [cos, sin]: [FloatTensor<B>; 2],
+    options: CachedOptions,
+) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+    let CachedOptions { attention, first, interleaved } = options;
+    let (tokens, width, kv) = (qkv.shape()[1], qkv.shape()[2], k.shape()[2]);
+    let columns = |from: usize, to: usize| B::float_slice(qkv.clone(), &[part(0, 1), part(0, tokens), part(from, to)]);
+    let turned = |x: FloatTensor<B>, heads: usize| rotary::<B>(x, cos.clone(), sin.clone(), RotaryOptions { heads, interleaved });
+    let q = turned(columns(0, width - 2 * kv), attention.heads);
+    let new_k = turned(columns(width - 2 * kv, width - kv), attention.kv_heads);
+    let place = [part(0, 1), part(first, first + tokens), part(0, kv)];
+    let k = B::float_slice_assign(k, &place, new_k);
+    let v = B::float_slice_assign(v, &place, columns(width - kv, width));
+    let seen = |cache: &FloatTensor<B>| B::float_slice(cache.clone(), &[part(0, 1), part(0, first + tokens), part(0, kv)]);
+    let y = fused_attention::<B>(q, seen(&k), seen(&v), None, AttentionOptions { causal: true, ..attention });
+    (y, k, v)
 }

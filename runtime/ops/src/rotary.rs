@@ -31,12 +31,19 @@ impl RotaryTable {
     }
 }
 
+impl RotaryTable {
+    /// Cosines and sines of `tokens` positions from `first` on.
+    pub(crate) fn rows(&self, first: usize, tokens: usize) -> [Tensor<2>; 2] {
+        [&self.cos, &self.sin].map(|table| table.clone().narrow(0, first, tokens))
+    }
+}
+
 /// Pairs of every head of `x [B, T, H D]` turned by the angles of the positions from `first` on.
 ///
 /// # Panics
 /// Where a position is beyond the table.
 pub fn rotary(x: Tensor<3>, table: &RotaryTable, first: usize, options: RotaryOptions) -> Tensor<3> {
     let [_, tokens, _] = x.dims();
-    let rows = |table: &Tensor<2>| table.clone().narrow(0, first, tokens).into_dispatch();
-    Tensor::from_dispatch(<Dispatch as KernelOps>::rotary(x.into_dispatch(), rows(&table.cos), rows(&table.sin), options))
+    let [cos, sin] = table.rows(first, tokens).map(Tensor::into_dispatch);
+    Tensor::from_dispatch(<Dispatch as KernelOps>::rotary(x.into_dispatch(), cos, sin, options))
 }
