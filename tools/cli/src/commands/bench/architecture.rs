@@ -52,6 +52,17 @@ fn vision(session: &Session, config: &VisionConfig, precision: Precision, args: 
     Ok((stages, first_frame_ms))
 }
 
+/// The place of the greatest.
+fn greatest(logits: &[f32]) -> u32 {
+    let (mut best, mut place) = (f32::NEG_INFINITY, 0);
+    for (i, &logit) in logits.iter().enumerate() {
+        if logit > best {
+            (best, place) = (logit, i as u32);
+        }
+    }
+    place
+}
+
 fn decoder(session: &Session, config: &DecoderConfig, precision: Precision, args: &Args) -> Result<(Vec<Stage>, f64)> {
     let device = ocelli_ops::device::select(session.device).context("--device")?;
     let (sample, load) = timed(|| DecoderSample::new(config, precision, SEED, &device));
@@ -78,8 +89,7 @@ fn decoder(session: &Session, config: &DecoderConfig, precision: Precision, args
             let mut id = token(PROMPT);
             for _ in 0..DECODE {
                 let logits = sample.read(&[id])?;
-                let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
-                id = best.map_or(0, |(id, _)| id as u32);
+                id = greatest(&logits);
             }
             Ok(())
         });
