@@ -466,3 +466,7 @@ fn write<const D: usize>(writer: &mut BundleWriter, name: &str, tensor: Tensor<D
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "weights_tests.rs"]
+mod tests;
