@@ -312,8 +312,8 @@ impl KernelOps for Flex {
 }
 
 #[cfg(feature = "ndarray")]
-impl KernelOps for NdArray {}
+impl KernelOps for burn::backend::NdArray {}
 
 /// Every runtime of cubecl is this one backend; burn's feature `wgpu` is the only one that is built.
 #[cfg(feature = "wgpu")]
-impl KernelOps for Cube {}
+impl KernelOps for burn::backend::Cube {}
