@@ -129,7 +129,8 @@ fn decoder_layer(weights: Weights, device: &Device) -> Vec<f32> {
     let (d, kv) = (config.width, config.kv_heads * config.head());
     let mut noise = Noise(2);
     let ones = |gain: f32| Tensor::<1>::full([d], gain, device);
-    let norm = |gain: f32| RmsNorm::new(ones(gain), config.epsilon);
+    let epsilon = config.epsilon;
+    let norm = |gain: f32| RmsNorm::new(ones(gain), epsilon);
     let shapes = [(d, d + 2 * kv), (d, d), (d, 2 * config.hidden), (config.hidden, d)];
     let linears = shapes.map(|(k, n)| noise.linear(k, n, false, weights, device));
     let layer = Layer::new([norm(1.0), norm(1.0)], linears);
