@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ocelli_ops::{DeviceChoice, DeviceError, select};
 use serde_json::Value;
 
-use crate::program::{Said, command, frames, ocelli, text};
+use crate::program::{Said, command, frames, text};
 
 /// A driver that hangs fails a test, it does not stop all of them. A first call compiles some hundred shaders, which takes lavapipe up to
 /// half a second each.
@@ -86,7 +86,14 @@ fn captions_are_the_same() {
     }
 }
 
-/// Every detection of one has its counterpart of the other, its corners within a pixel.
+/// Side of the picture that nano sees, in pixels, whatever the shape of the photograph.
+const SIDE: f64 = 224.0;
+
+/// Every detection of one has its counterpart of the other, its corners within a pixel of what nano sees: one to three of these photographs'.
+///
+/// Not of the photograph: the backbone rounds activations to bytes, sums that differ in their last bit round to another byte once in a
+/// while, and what follows is as far off as rounding itself is. The CPU's own instruction sets, with and without fused multiplications, are
+/// as far from each other.
 #[test]
 fn boxes_are_the_same_within_a_pixel() {
     if !adapter("boxes") {
@@ -94,13 +101,16 @@ fn boxes_are_the_same_within_a_pixel() {
     }
     let mut found = 0;
     for (cpu, gpu) in both(&["ground", "--phrase", "a cat", "--phrase", "a cup", "--phrase", "a person"]) {
+        let [width, height] = ["width", "height"].map(|side| cpu[side].as_f64().unwrap());
         let (cpu, gpu) = (cpu["detections"].as_array().unwrap(), gpu["detections"].as_array().unwrap());
         assert_eq!(cpu.len(), gpu.len(), "{cpu:?}\n{gpu:?}");
         found += cpu.len();
         for (cpu, gpu) in cpu.iter().zip(gpu) {
             assert_eq!(cpu["phrase"], gpu["phrase"]);
-            let off = numbers(&cpu["box"]).iter().zip(numbers(&gpu["box"])).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            let corners = numbers(&cpu["box"]).into_iter().zip(numbers(&gpu["box"])).zip([width, height, width, height]);
+            let off = corners.map(|((a, b), side)| (a - b).abs() * SIDE / side).fold(0.0, f64::max);
             let score = (cpu["score"].as_f64().unwrap() - gpu["score"].as_f64().unwrap()).abs();
+            eprintln!("corners within {off:.2} pixels, score within {score:.4}");
             assert!(off <= 1.0 && score <= 0.02, "{cpu}\n{gpu}");
         }
     }
@@ -116,14 +126,19 @@ fn embeddings_point_the_same_way() {
         let (a, b) = (numbers(&cpu["values"]), numbers(&gpu["values"]));
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
         let cosine = dot(&a, &b) / (dot(&a, &a) * dot(&b, &b)).sqrt();
+        eprintln!("cosine {cosine:.6}");
         assert!(cosine >= 0.999, "{cosine}: {} {}", cpu["image"], cpu["text"]);
     }
 }
 
+/// The loaders of Vulkan and EGL are told of drivers that are not there.
+#[cfg(target_os = "linux")]
 #[test]
 fn without_an_adapter_one_is_told_what_to_do() {
-    if adapter("no adapter") {
-        return;
+    let mut command = command(["caption", "--image", "x.jpg", "--device", "gpu"]);
+    for loader in ["VK_DRIVER_FILES", "VK_ICD_FILENAMES", "__EGL_VENDOR_LIBRARY_FILENAMES"] {
+        command.env(loader, "/nonexistent");
     }
-    ocelli(["caption", "--image", "x.jpg", "--device", "gpu"]).refused(&["--device", "no GPU was found", "Vulkan driver", "--device cpu"]);
+    let said = Said::from(command.output().expect("start ocelli"));
+    said.refused(&["--device", "no GPU was found", "Vulkan driver", "--device cpu"]);
 }

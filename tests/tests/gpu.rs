@@ -15,14 +15,14 @@ use ocelli_ops::{
     Activation, Depthwise, DepthwiseWeight, DeviceChoice, DeviceError, GroupBits, OwnedGroups, OwnedInt8, Packed, Pointwise, Window, select,
 };
 
-/// What the issue asks for. Activations are around one; sums are of at most 192 products, so f32 leaves some 1e-6.
+/// Activations are around one and sums are of at most 96 products, so floats leave some 1e-6.
 ///
-/// With weights of integers activations are rounded, and one that lies at a tie may fall one way here and the other way there: it then
-/// differs by a step, 1/127 of its row's greatest. The shapes are such that even that stays below: a step of the greatest activations
-/// (3.5 after a norm) is 0.028; times a weight of N(0, 0.02) it moves one sum of the next layer by 6e-4, which reaches the
-/// output through a second product with such weights and, in attention, a mean over tokens: below 1e-4. What is added to the output
-/// directly are products of smaller activations: below 0.5, a step of 0.004, again below 1e-4. Hundreds of a layer's roundings would have
-/// to fall the other way at once.
+/// Beside weights of integers activations are rounded, and one that lies near a tie may fall one way here and the other way there: it then
+/// differs by a step, 1/127 of the greatest of its row. That moves the next activations, some of which fall the other way in turn. Even if
+/// all did, the greatest difference would stay below: what is added last are 48 or 96 products of weights of N(0, 0.02) and hidden values of
+/// at most 0.4, whose steps are 0.003. A difference of two roundings has a deviation of 0.4 steps, so the sum has one of
+/// 0.4 · 0.003 · 0.02 · √48 = 2e-4; of some thousand values the greatest is four times that. Steps before, of 0.028 where a norm makes
+/// the greatest 3.5, pass through two such products and end below 1e-4.
 const TOLERANCE: f32 = 1e-3;
 
 /// A driver that hangs fails a test, it does not stop all of them. lavapipe compiles a shader in up to half a second, and a slow
@@ -94,7 +94,7 @@ fn same_on_both(name: &str, compute: impl Fn(&Device) -> Vec<f32> + Send + 'stat
     let greatest = cpu.iter().fold(0.0f32, |a, b| a.max(b.abs()));
     eprintln!("{name}: greatest difference {difference:.1e}, greatest value {greatest:.2}");
     assert!(difference <= TOLERANCE, "{name}: {difference}, where {TOLERANCE} is allowed and the greatest value is {greatest}");
-    assert!((0.1..100.0).contains(&greatest), "{name}: {greatest} is not what this test's tolerance is meant for");
+    assert!((0.05..100.0).contains(&greatest), "{name}: {greatest} is not what this test's tolerance is meant for");
 }
 
 fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
@@ -103,7 +103,7 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 
 /// What a layer adds to x: 17 tokens of 64 channels, in two pictures.
 fn encoder_layer(weights: Weights, device: &Device) -> Vec<f32> {
-    let (d, hidden) = (64, 128);
+    let (d, hidden) = (64, 48);
     let mut noise = Noise(1);
     let norm = || LayerNorm::init(d, device);
     let linears = [(d, 3 * d), (d, d), (d, hidden), (hidden, d)].map(|(k, n)| noise.linear(k, n, true, weights, device));
