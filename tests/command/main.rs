@@ -17,6 +17,9 @@ mod bad_input;
 /// `run` over folders: a bad picture does not stop the rest.
 #[cfg(feature = "nano")]
 mod folder;
+/// The GPU's results against the CPU's.
+#[cfg(all(feature = "nano", feature = "wgpu"))]
+mod gpu;
 /// Results on the start photographs: the lines of `--json` against the contract and the goldens.
 #[cfg(feature = "nano")]
 mod lines;

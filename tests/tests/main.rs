@@ -7,6 +7,9 @@ mod backbone;
 mod bundle;
 /// Dependencies point only down: the manifests against the rule.
 mod dependencies;
+/// The GPU against the CPU, layer by layer.
+#[cfg(feature = "wgpu")]
+mod gpu;
 /// Integer arithmetic against floats, on trained weights.
 mod precision;
 /// What the README promises: its commands, its links.

@@ -204,7 +204,7 @@ pub struct ResidualOptions {
 }
 
 /// Operations that are more than one of burn's.
-#[backend_extension(Flex, NdArray: cfg(feature = "ndarray"))]
+#[backend_extension(Flex, NdArray: cfg(feature = "ndarray"), Cube: cfg(feature = "wgpu"))]
 pub trait KernelOps: Backend {
     /// activation(prologue(x) Wᵀ + bias) + residual over the last axis.
     fn packed_linear(
@@ -348,4 +348,8 @@ impl KernelOps for Flex {
 }
 
 #[cfg(feature = "ndarray")]
-impl KernelOps for NdArray {}
+impl KernelOps for burn::backend::NdArray {}
+
+/// Every runtime of cubecl is this one backend; burn's feature `wgpu` is the only one that is built.
+#[cfg(feature = "wgpu")]
+impl KernelOps for burn::backend::Cube {}

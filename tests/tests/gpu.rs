@@ -1,0 +1,196 @@
+//! The GPU, or Mesa's lavapipe in its place, against burn-flex: one transformer layer of an encoder and one of a decoder.
+//!
+//! Where there is no adapter these tests say so and pass; with OCELLI_EXPECT_GPU set they fail.
+
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use ocelli_models::blocks::vit::ViTLayer;
+use ocelli_models::blocks::{LayerNorm, Linear};
+use ocelli_models::llama::decoder::{Layer, RmsNorm};
+use ocelli_models::llama::{Decoder, DecoderConfig};
+use ocelli_ops::{
+    Activation, Depthwise, DepthwiseWeight, DeviceChoice, DeviceError, GroupBits, OwnedGroups, OwnedInt8, Packed, Pointwise, Window, select,
+};
+
+/// Activations are around one and sums are of at most 96 products, so floats leave some 1e-6.
+///
+/// Beside weights of integers activations are rounded, and one that lies near a tie may fall one way here and the other way there: it then
+/// differs by a step, 1/127 of the greatest of its row. That moves the next activations, some of which fall the other way in turn. Even if
+/// all did, the greatest difference would stay below: what is added last are 48 or 96 products of weights of N(0, 0.02) and hidden values of
+/// at most 0.4, whose steps are 0.003. A difference of two roundings has a deviation of 0.4 steps, so the sum has one of
+/// 0.4 · 0.003 · 0.02 · √48 = 2e-4; of some thousand values the greatest is four times that. Steps before, of 0.028 where a norm makes
+/// the greatest 3.5, pass through two such products and end below 1e-4.
+const TOLERANCE: f32 = 1e-3;
+
+/// A driver that hangs fails a test, it does not stop all of them. lavapipe compiles a shader in up to half a second, and a slow
+/// machine takes some hundred of them.
+const LIMIT: Duration = Duration::from_secs(600);
+
+#[derive(Debug, Clone, Copy)]
+enum Weights {
+    F32,
+    Int8,
+    Int8Groups,
+    Int4,
+}
+
+/// Deterministic numbers of N(0, 1), nearly: sums of twelve uniform ones.
+struct Noise(u64);
+
+impl Noise {
+    fn uniform(&mut self) -> f32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 40) as f32 / (1 << 24) as f32
+    }
+
+    fn normal(&mut self, len: usize, deviation: f32) -> Vec<f32> {
+        (0..len).map(|_| ((0..12).map(|_| self.uniform()).sum::<f32>() - 6.0) * deviation).collect()
+    }
+
+    fn tensor<const D: usize>(&mut self, shape: [usize; D], deviation: f32, device: &Device) -> Tensor<D> {
+        Tensor::from_data(TensorData::new(self.normal(shape.iter().product(), deviation), shape), device)
+    }
+
+    fn packed(&mut self, k: usize, n: usize, weights: Weights, device: &Device) -> Packed {
+        let floats = self.normal(n * k, 0.02);
+        match weights {
+            Weights::F32 => Packed::from_floats(n, k, &floats, device),
+            Weights::Int8 => Packed::from_int8(OwnedInt8::quantize(n, k, &floats).unwrap(), device),
+            Weights::Int8Groups => Packed::from_groups(OwnedGroups::quantize(n, k, GroupBits::Int8, &floats).unwrap(), device),
+            Weights::Int4 => Packed::from_groups(OwnedGroups::quantize(n, k, GroupBits::Int4, &floats).unwrap(), device),
+        }
+        .unwrap()
+    }
+
+    fn linear(&mut self, k: usize, n: usize, bias: bool, weights: Weights, device: &Device) -> Linear {
+        let weight = self.packed(k, n, weights, device);
+        let bias = bias.then(|| self.tensor([n], 0.02, device));
+        Linear::packed(weight, bias, device)
+    }
+}
+
+/// Runs `compute` on the CPU and on the GPU, within [`LIMIT`]. Both must give the same.
+fn same_on_both(name: &str, compute: impl Fn(&Device) -> Vec<f32> + Send + 'static) {
+    let (sender, receiver) = channel();
+    let worker = thread::spawn(move || {
+        let result = select(DeviceChoice::Gpu).map(|gpu| (compute(&select(DeviceChoice::Cpu).unwrap()), compute(&gpu)));
+        let _ = sender.send(result);
+    });
+    let (cpu, gpu) = match receiver.recv_timeout(LIMIT) {
+        Ok(Ok(both)) => both,
+        Ok(Err(DeviceError::NoAdapter { reason })) if std::env::var_os("OCELLI_EXPECT_GPU").is_none() => {
+            return eprintln!("skipped: {name}: {reason}");
+        }
+        Ok(Err(error)) => panic!("{name}: {error}"),
+        Err(RecvTimeoutError::Timeout) => panic!("{name}: the GPU has not answered for {LIMIT:?}"),
+        Err(RecvTimeoutError::Disconnected) => std::panic::resume_unwind(worker.join().expect_err("it sends before it ends")),
+    };
+    assert_eq!(cpu.len(), gpu.len(), "{name}");
+    let difference =
+        cpu.iter().zip(&gpu).map(|(a, b)| (a - b).abs()).fold(0.0, |a: f32, b| if b.is_nan() { f32::INFINITY } else { a.max(b) });
+    let greatest = cpu.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+    eprintln!("{name}: greatest difference {difference:.1e}, greatest value {greatest:.2}");
+    assert!(difference <= TOLERANCE, "{name}: {difference}, where {TOLERANCE} is allowed and the greatest value is {greatest}");
+    assert!((0.05..100.0).contains(&greatest), "{name}: {greatest} is not what this test's tolerance is meant for");
+}
+
+fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().iter::<f32>().collect()
+}
+
+/// What a layer adds to x: 17 tokens of 64 channels, in two pictures.
+fn encoder_layer(weights: Weights, device: &Device) -> Vec<f32> {
+    let (d, hidden) = (64, 48);
+    let mut noise = Noise(1);
+    let norm = || LayerNorm::init(d, device);
+    let linears = [(d, 3 * d), (d, d), (d, hidden), (hidden, d)].map(|(k, n)| noise.linear(k, n, true, weights, device));
+    let layer = ViTLayer::new([norm(), norm()], linears, 4, Activation::QuickGelu);
+    let x = noise.tensor([2, 17, d], 1.0, device);
+    values(layer.forward(x.clone()) - x)
+}
+
+/// The logits after six tokens, then after two more. Table and output layer are floats, and the gain of the last norm makes the logits about one:
+/// the table's rounding is not the layer's.
+fn decoder_layer(weights: Weights, device: &Device) -> Vec<f32> {
+    let config = DecoderConfig {
+        vocabulary: 50,
+        width: 64,
+        layers: 1,
+        heads: 4,
+        kv_heads: 2,
+        hidden: 96,
+        rotary_base: 10_000.0,
+        epsilon: 1e-5,
+        context: 16,
+    };
+    let (d, kv) = (config.width, config.kv_heads * config.head());
+    let mut noise = Noise(2);
+    let ones = |gain: f32| Tensor::<1>::full([d], gain, device);
+    let epsilon = config.epsilon;
+    let norm = |gain: f32| RmsNorm::new(ones(gain), epsilon);
+    let shapes = [(d, d + 2 * kv), (d, d), (d, 2 * config.hidden), (config.hidden, d)];
+    let linears = shapes.map(|(k, n)| noise.linear(k, n, false, weights, device));
+    let layer = Layer::new([norm(1.0), norm(1.0)], linears);
+    let table = Packed::from_floats(config.vocabulary, d, &noise.normal(config.vocabulary * d, 1.0), device).unwrap();
+    let decoder = Decoder::new(config, table, vec![layer], norm(0.125), device);
+    let mut cache = decoder.cache(device);
+    let mut logits = values(decoder.forward(&[5, 49, 0, 17, 17, 3], &mut cache, device).unwrap());
+    logits.extend(values(decoder.forward(&[8, 30], &mut cache, device).unwrap()));
+    logits
+}
+
+/// A stem that pads unevenly, and a block of EfficientNet-Lite with stride 2, on 11 by 8 cells.
+fn convolutions(device: &Device) -> Vec<f32> {
+    let mut noise = Noise(3);
+    let window = Window { height: 11, width: 8, kernel: 3, stride: 2, same: true };
+    let stem = Packed::from_floats(16, 27, &noise.normal(16 * 27, 0.2), device).unwrap();
+    let bias = noise.tensor([16], 0.1, device);
+    let pictures = noise.tensor([2, 3, 11, 8], 1.0, device);
+    let map = ocelli_ops::convolution(pictures, window, &stem, Some(bias), Activation::Relu6); // [2, 6 · 4, 16]
+    let window = Window { height: 6, width: 4, kernel: 5, stride: 2, same: true };
+    let depthwise = DepthwiseWeight::quantize(32, 5, &noise.normal(32 * 25, 0.1), device).unwrap();
+    let (expand, project) = (noise.packed(16, 32, Weights::Int8, device), noise.packed(32, 24, Weights::Int8, device));
+    let (inner, outer) = (noise.tensor([32], 0.5, device), noise.tensor([24], 0.5, device));
+    let out = ocelli_ops::inverted_residual(
+        map.clone(),
+        window,
+        Some(Pointwise { weight: &expand, bias: inner.clone(), activation: Activation::Relu6 }),
+        Depthwise { weight: &depthwise, bias: inner, activation: Activation::Relu6 },
+        Pointwise { weight: &project, bias: outer, activation: Activation::None },
+        false,
+    );
+    [values(map), values(out)].concat()
+}
+
+#[test]
+fn an_encoder_layer_of_floats() {
+    same_on_both("encoder layer, f32", |device| encoder_layer(Weights::F32, device));
+}
+
+#[test]
+fn an_encoder_layer_of_int8() {
+    same_on_both("encoder layer, int8", |device| encoder_layer(Weights::Int8, device));
+}
+
+#[test]
+fn a_decoder_layer_of_floats() {
+    same_on_both("decoder layer, f32", |device| decoder_layer(Weights::F32, device));
+}
+
+#[test]
+fn a_decoder_layer_of_int8() {
+    same_on_both("decoder layer, int8", |device| decoder_layer(Weights::Int8Groups, device));
+}
+
+#[test]
+fn a_decoder_layer_of_int4() {
+    same_on_both("decoder layer, int4", |device| decoder_layer(Weights::Int4, device));
+}
+
+#[test]
+fn convolutions_that_pad_unevenly() {
+    same_on_both("convolutions", convolutions);
+}
