@@ -348,6 +348,7 @@ impl KernelOps for Flex {
 }
 
 #[cfg(feature = "ndarray")]
+#[allow(deprecated, reason = "an oracle for tests, deprecated upstream in favour of flex")]
 impl KernelOps for burn::backend::NdArray {}
 
 /// Every runtime of cubecl is this one backend; burn's feature `wgpu` is the only one that is built.
