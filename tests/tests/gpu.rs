@@ -7,9 +7,10 @@ use std::thread;
 use std::time::Duration;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use ocelli_models::blocks::RmsNorm;
 use ocelli_models::blocks::vit::ViTLayer;
 use ocelli_models::blocks::{LayerNorm, Linear};
-use ocelli_models::llama::decoder::{Layer, RmsNorm};
+use ocelli_models::llama::decoder::Layer;
 use ocelli_models::llama::{Decoder, DecoderConfig};
 use ocelli_ops::{
     Activation, Depthwise, DepthwiseWeight, DeviceChoice, DeviceError, GroupBits, OwnedGroups, OwnedInt8, Packed, Pointwise, Window, select,

@@ -3,6 +3,7 @@
 use burn::module::{Module, Param};
 use burn::nn::{Initializer, LinearConfig};
 use burn::tensor::activation::{gelu, relu};
+use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor, module};
 use ocelli_ops::{Activation, After, Before, DepthwiseWeight, Packed, Window, convolution};
 
@@ -61,11 +62,18 @@ impl Linear {
         self.apply(x, Before::Nothing, Activation::None, None)
     }
 
-    /// The layer over windows of pictures: `[batch, C, H, W]` → `[batch, windows, out]`, where `in` is C · k · k. `None` where the weight is
-    /// not packed.
-    pub fn windows(&self, pictures: &Tensor<4>, window: Window) -> Option<Tensor<3>> {
-        let weight = self.packed.as_ref()?;
-        Some(convolution(pictures.clone(), window, weight, self.bias.as_ref().map(Param::val), Activation::None))
+    /// The layer over windows of pictures: `[batch, C, H, W]` → `[batch, windows, out]`, where `in` is C · k · k.
+    pub fn windows(&self, pictures: Tensor<4>, window: Window) -> Tensor<3> {
+        let bias = self.bias.as_ref().map(Param::val);
+        if let Some(weight) = &self.packed {
+            return convolution(pictures, window, weight, bias, Activation::None);
+        }
+        let [_, channels, ..] = pictures.dims();
+        let [_, out] = self.shape();
+        let kernels = self.weight.val().transpose().reshape([out, channels, window.kernel, window.kernel]);
+        let padding = [window.padding(window.height), window.padding(window.width)];
+        let options = ConvOptions { stride: [window.stride; 2], padding, dilation: [1, 1], groups: 1 };
+        module::conv2d(pictures, kernels, bias, options).flatten::<3>(2, 3).swap_dims(1, 2)
     }
 
     /// [`Linear::forward`] after a layer norm of the input.
@@ -75,11 +83,7 @@ impl Linear {
 
     /// activation([`Linear::normed`])
     pub fn normed_then<const D: usize>(&self, norm: &LayerNorm, x: Tensor<D>, activation: Activation) -> Tensor<D> {
-        if self.is_packed() {
-            self.apply(x, norm.before(), activation, None)
-        } else {
-            self.apply(norm.forward(x), Before::Nothing, activation, None)
-        }
+        self.apply(x, norm.before(), activation, None)
     }
 
     /// activation(x W + b)
@@ -92,17 +96,31 @@ impl Linear {
         self.apply(x, Before::Nothing, Activation::None, Some(residual))
     }
 
-    /// activation(before(x) W + b) + residual; a float weight takes no `before`.
+    /// activation(before(x) W + b) + residual
     pub fn apply<const D: usize>(&self, x: Tensor<D>, before: Before, activation: Activation, residual: Option<Tensor<D>>) -> Tensor<D> {
         let bias = self.bias.as_ref().map(Param::val);
         if let Some(weight) = &self.packed {
             return ocelli_ops::linear(x, before, weight, After { bias, activation, residual });
         }
-        debug_assert!(matches!(before, Before::Nothing), "a float weight takes activations as they are");
-        let y = activate(module::linear(x, self.weight.val(), bias), activation);
+        let y = activate(module::linear(prepare(x, before), self.weight.val(), bias), activation);
         match residual {
             Some(residual) => y + residual,
             None => y,
+        }
+    }
+}
+
+fn prepare<const D: usize>(x: Tensor<D>, before: Before) -> Tensor<D> {
+    match before {
+        Before::Nothing => x,
+        Before::LayerNorm { weight, bias, epsilon } => module::layer_norm(x, weight, Some(bias), f64::from(epsilon)),
+        Before::RmsNorm { weight, epsilon } => {
+            let root = x.clone().powi_scalar(2).mean_dim(D - 1).add_scalar(epsilon).sqrt();
+            x / root * weight.unsqueeze()
+        }
+        Before::SiluMul => {
+            let k = x.dims()[D - 1] / 2;
+            activate(x.clone().narrow(D - 1, 0, k), Activation::Silu) * x.narrow(D - 1, k, k)
         }
     }
 }
@@ -198,4 +216,62 @@ macro_rules! linears {
             }
         }
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Distribution;
+
+    use super::*;
+    use crate::blocks::{LayerNorm, RmsNorm};
+
+    fn random<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
+        Tensor::random(shape, Distribution::Normal(0.0, 1.0), device)
+    }
+
+    /// A layer with its weight as a parameter, and the same packed as floats.
+    fn both(input: usize, output: usize, device: &Device) -> [Linear; 2] {
+        let layer = Linear::init(input, output, device);
+        let rows: Vec<f32> = layer.weight.val().transpose().into_data().iter::<f32>().collect();
+        let packed = Packed::from_floats(output, input, &rows, device).unwrap();
+        let bias = layer.bias.as_ref().map(Param::val);
+        [layer, Linear::packed(packed, bias, device)]
+    }
+
+    fn close<const D: usize>(a: Tensor<D>, b: Tensor<D>, what: &str) {
+        let difference = (a - b).abs().max().into_scalar::<f32>();
+        assert!(difference < 1e-5, "{what}: {difference}");
+    }
+
+    #[test]
+    fn what_stands_before_and_after_is_the_same_for_parameters() {
+        let device = Device::flex();
+        let layers = both(24, 10, &device);
+        let norm = LayerNorm::init(24, &device);
+        let rms = RmsNorm::new(random([24], &device), 1e-6);
+        for (what, before, width) in [
+            ("nothing", Before::Nothing, 24),
+            ("layer norm", norm.before(), 24),
+            ("RMS norm", rms.before(), 24),
+            ("gate", Before::SiluMul, 48),
+        ] {
+            let (x, residual) = (random([2, 5, width], &device), random([2, 5, 10], &device));
+            for activation in Activation::ALL {
+                let [a, b] = layers.each_ref().map(|layer| layer.apply(x.clone(), before.clone(), activation, Some(residual.clone())));
+                close(a, b, &format!("{what}, {activation:?}"));
+            }
+        }
+    }
+
+    #[test]
+    fn windows_are_the_rows_that_are_cut_by_hand() {
+        let device = Device::flex();
+        let layers = both(3 * 8 * 8, 10, &device);
+        let pictures = random([2, 3, 24, 24], &device);
+        let cut = pictures.clone().reshape([2, 3, 3, 8, 3, 8]).permute([0, 2, 4, 1, 3, 5]).reshape([2, 9, 192]);
+        let window = Window { height: 24, width: 24, kernel: 8, stride: 8, same: false };
+        for layer in &layers {
+            close(layer.windows(pictures.clone(), window), layer.forward(cut.clone()), "patches");
+        }
+    }
 }

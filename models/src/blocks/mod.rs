@@ -10,5 +10,5 @@ pub mod vit;
 pub use attention::{KeyValue, Mask, MultiHeadAttention, padding};
 pub use feed_forward::FeedForward;
 pub use linear::{Linear, Linears, Slot, Target};
-pub use norm::LayerNorm;
+pub use norm::{LayerNorm, RmsNorm};
 pub use transformer::{DecoderLayer, DecoderState, EncoderLayer};

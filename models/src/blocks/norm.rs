@@ -36,3 +36,23 @@ impl LayerNorm {
         Before::LayerNorm { weight: self.gamma.val(), bias: self.beta.val(), epsilon: self.epsilon as f32 }
     }
 }
+
+/// Division by the root of the mean of squares (Zhang and Sennrich 2019, <https://arxiv.org/abs/1910.07467>).
+#[derive(Module, Debug)]
+pub struct RmsNorm {
+    /// `[d]`
+    pub gamma: Param<Tensor<1>>,
+    epsilon: f64,
+}
+
+impl RmsNorm {
+    /// A norm with these gains.
+    pub fn new(gamma: Tensor<1>, epsilon: f64) -> Self {
+        Self { gamma: Param::from_tensor(gamma), epsilon }
+    }
+
+    /// As a linear layer takes it before its product.
+    pub fn before(&self) -> Before {
+        Before::RmsNorm { weight: self.gamma.val(), epsilon: self.epsilon as f32 }
+    }
+}

@@ -71,8 +71,7 @@ impl VisionTower {
     pub fn forward(&self, pictures: Tensor<4>) -> Seen {
         let [batch, ..] = pictures.dims();
         let window = Window { height: self.side, width: self.side, kernel: self.patch, stride: self.patch, same: false };
-        let patches = self.patches.windows(&pictures, window);
-        let mut x = patches.unwrap_or_else(|| self.patches.forward(self.cut(pictures))); // [batch, patches, d]
+        let mut x = self.patches.windows(pictures, window); // [batch, patches, d]
         let [_, _, d] = x.dims();
         if let Some(class_token) = &self.class_token {
             let class_token = class_token.val().unsqueeze::<3>().expand([batch, 1, d]);
@@ -93,14 +92,6 @@ impl VisionTower {
         let tokens = self.post_norm.forward(x);
         let embedding = self.pool.as_ref().map(|pool| pool.forward(tokens.clone()));
         Seen { tokens, embedding }
-    }
-
-    /// `[batch, 3, side, side]` → `[batch, patches, 3 · patch²]`
-    pub(crate) fn cut(&self, pictures: Tensor<4>) -> Tensor<3> {
-        let [batch, channels, ..] = pictures.dims();
-        let (p, n) = (self.patch, self.side / self.patch);
-        let split = pictures.reshape([batch, channels, n, p, n, p]).permute([0, 2, 4, 1, 3, 5]);
-        split.reshape([batch, n * n, channels * p * p])
     }
 }
 

@@ -1,33 +1,13 @@
 //! Token ids to logits, with a cache of keys and values.
 
-use burn::module::{Module, Param};
+use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use ocelli_flow::ModelError;
-use ocelli_ops::{Activation, AttentionOptions, Before, KeyValueCache, Packed, RotaryOptions, RotaryTable, cached_attention, embedding};
+use ocelli_ops::{Activation, AttentionOptions, Before, KeyValueCache, Packed, RotaryTable, cached_attention, embedding};
 
 use super::config::DecoderConfig;
-use crate::blocks::Linear;
+use crate::blocks::{Linear, RmsNorm};
 use crate::linears;
-
-/// Division by the root of the mean of squares (Zhang and Sennrich 2019, <https://arxiv.org/abs/1910.07467>).
-#[derive(Module, Debug)]
-pub struct RmsNorm {
-    /// `[d]`
-    pub gamma: Param<Tensor<1>>,
-    epsilon: f64,
-}
-
-impl RmsNorm {
-    /// A norm with these gains.
-    pub fn new(gamma: Tensor<1>, epsilon: f64) -> Self {
-        Self { gamma: Param::from_tensor(gamma), epsilon }
-    }
-
-    /// As a linear layer takes it before its product.
-    fn before(&self) -> Before {
-        Before::RmsNorm { weight: self.gamma.val(), epsilon: self.epsilon as f32 }
-    }
-}
 
 /// A layer: grouped-query attention and a gated feed-forward network.
 #[derive(Module, Debug)]
@@ -141,7 +121,7 @@ impl Decoder {
         let qkv = layer.qkv.apply(x.clone(), layer.attention_norm.before(), Activation::None, None);
         let scale = (self.config.head() as f32).sqrt().recip();
         let options = AttentionOptions { heads, kv_heads, scale, causal: true, fast: layer.qkv.is_quantized() };
-        let (joined, cache) = cached_attention(qkv, cache, &self.angles, first, options, RotaryOptions { heads, interleaved: false });
+        let (joined, cache) = cached_attention(qkv, cache, &self.angles, first, options, false);
         let x = layer.output.plus(joined, x);
         let gated = layer.gate_up.apply(x.clone(), layer.feed_forward_norm.before(), Activation::None, None);
         (layer.down.apply(gated, Before::SiluMul, Activation::None, Some(x)), cache)

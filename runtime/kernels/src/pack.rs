@@ -130,6 +130,18 @@ fn int8_index(columns: usize, n: usize, k: usize) -> usize {
     ((n / PANEL * columns.div_ceil(4) + k / 4) * PANEL + n % PANEL) * 4 + k % 4
 }
 
+/// Rounds rows of `k` weights to int8, half away from zero, each row scaled by its greatest magnitude / 127: values and scales.
+pub fn int8_rows(weights: &[f32], k: usize) -> (Vec<i8>, Vec<f32>) {
+    let (mut values, mut scales) = (Vec::with_capacity(weights.len()), Vec::with_capacity(weights.len() / k));
+    for row in weights.chunks_exact(k) {
+        let scale = row.iter().fold(0.0_f32, |greatest, x| greatest.max(x.abs())) / 127.0;
+        let inverse = if scale > 0.0 { scale.recip() } else { 0.0 };
+        values.extend(row.iter().map(|x| (x * inverse).round().clamp(-127.0, 127.0) as i8));
+        scales.push(scale);
+    }
+    (values, scales)
+}
+
 /// The parts of a [`PackedInt8`], owned.
 #[derive(Debug, Clone)]
 pub struct OwnedInt8 {
@@ -164,17 +176,10 @@ impl OwnedInt8 {
         Ok(Self { n, k, values: packed, scales: padded_scales, sums })
     }
 
-    /// Rounds weights `[N][K]` to int8, each output channel scaled by its greatest magnitude / 127.
+    /// Rounds weights `[N][K]` by [`int8_rows`].
     pub fn quantize(n: usize, k: usize, weights: &[f32]) -> Result<Self, PackError> {
         fits("the weights", n, k, weights.len(), product(&[n, k]))?;
-        let mut values = Vec::with_capacity(weights.len());
-        let mut scales = Vec::with_capacity(n);
-        for row in weights.chunks_exact(k) {
-            let greatest = row.iter().fold(0.0_f32, |greatest, x| greatest.max(x.abs()));
-            let inverse = if greatest > 0.0 { 127.0 / greatest } else { 0.0 };
-            scales.push(greatest / 127.0);
-            values.extend(row.iter().map(|x| (x * inverse).round_ties_even().clamp(-127.0, 127.0) as i8));
-        }
+        let (values, scales) = int8_rows(weights, k);
         Self::pack(n, k, &values, &scales)
     }
 

@@ -1,6 +1,8 @@
 //! Convolutions on every instruction set of this CPU, against the plain loops of the reference.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests, helpers included")]
 
+mod common;
+
 use ocelli_kernels::convolution::{
     Depthwise, DepthwiseValues, Geometry, InvertedResidual, Layout, OwnedDepthwise, PackedDepthwise, Picture, Pointwise, pack_depthwise,
 };
@@ -9,17 +11,7 @@ use ocelli_kernels::reference::convolution as reference;
 use ocelli_kernels::{Activation, Engine, Epilogue, Isa, OwnedInt8, PackedFloat, Pool, Prologue, Weight};
 use proptest::prelude::*;
 
-/// Numbers that look random and are the same everywhere.
-fn noise(seed: u64, len: usize) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-    };
-    (0..len).map(|_| next() + 0.5 * next()).collect()
-}
+use common::noise;
 
 /// Sizes of a picture and of windows, with either kind of padding.
 fn geometries() -> impl Strategy<Value = Geometry> {

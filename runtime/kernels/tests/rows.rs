@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::needless_range_loop)]
 
+mod common;
+
 use half::f16;
 use ocelli_kernels::pack::{Floats, GroupBits, pack_float};
 use ocelli_kernels::{
@@ -10,17 +12,7 @@ use ocelli_kernels::{
 };
 use proptest::prelude::*;
 
-/// Numbers that look random and are the same everywhere.
-fn noise(seed: u64, len: usize) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-    };
-    (0..len).map(|_| next() + 0.5 * next()).collect()
-}
+use common::noise;
 
 /// The unit roundoff of single precision.
 const U: f64 = f32::EPSILON as f64 / 2.0;

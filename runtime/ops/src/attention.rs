@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 
 pub use crate::extension::AttentionOptions;
 use crate::extension::{CachedOptions, KernelOps, OptionalPrimitive};
-use crate::rotary::{RotaryOptions, RotaryTable};
+use crate::rotary::RotaryTable;
 
 /// softmax(scale · q kᵀ + mask) v for every head (Vaswani et al. 2017), without a matrix of all scores (Dao et al. 2022).
 ///
@@ -24,7 +24,8 @@ pub type KeyValueCache = [Tensor<3>; 2];
 /// A decoder's attention in one go: queries and keys of `qkv [1, T, (H + 2 G) D]` turned by the angles of the positions from `first` on, keys
 /// and values put into the cache, causal attention over what it holds then, `[1, T, H D]`.
 ///
-/// The cache is written in place where nobody else holds it.
+/// Pairs of a head are neighbours where `interleaved`, as in GPT-J, else its halves, as in Llama. The cache is written in place where
+/// nobody else holds it.
 ///
 /// # Panics
 /// Where shapes do not fit, or the cache has no room.
@@ -34,12 +35,12 @@ pub fn cached_attention(
     angles: &RotaryTable,
     first: usize,
     attention: AttentionOptions,
-    rotary: RotaryOptions,
+    interleaved: bool,
 ) -> (Tensor<3>, KeyValueCache) {
     let ([_, tokens, _], [_, context, _]) = (qkv.dims(), k.dims());
     assert!(first + tokens <= context, "{tokens} tokens after {first} in a cache of {context}");
     let [cos, sin] = angles.rows(first, tokens).map(Tensor::into_dispatch);
-    let options = CachedOptions { attention, first, interleaved: rotary.interleaved };
+    let options = CachedOptions { attention, first, interleaved };
     let (y, k, v) = <Dispatch as KernelOps>::cached_attention(qkv.into_dispatch(), k.into_dispatch(), v.into_dispatch(), cos, sin, options);
     (Tensor::from_dispatch(y), [Tensor::from_dispatch(k), Tensor::from_dispatch(v)])
 }

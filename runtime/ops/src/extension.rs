@@ -86,15 +86,6 @@ pub struct AttentionOptions {
     pub fast: bool,
 }
 
-/// Everything about rotary embedding that is no tensor.
-#[derive(Debug, Clone, Copy)]
-pub struct RotaryOptions {
-    /// Heads of a token.
-    pub heads: usize,
-    /// Pairs are neighbours, as in GPT-J; else the halves of a head, as in Llama.
-    pub interleaved: bool,
-}
-
 /// Everything about attention over a cache that is no tensor.
 #[derive(Debug, Clone, Copy)]
 pub struct CachedOptions {
@@ -102,7 +93,7 @@ pub struct CachedOptions {
     pub attention: AttentionOptions,
     /// Tokens that the cache holds already.
     pub first: usize,
-    /// Which elements of a head are a pair.
+    /// Pairs of a head are neighbours, as in GPT-J; else its halves are, as in Llama.
     pub interleaved: bool,
 }
 
@@ -123,7 +114,7 @@ pub struct Window {
 
 impl Window {
     /// Zeros before and after a side of `size`.
-    pub(crate) fn padding(&self, size: usize) -> (usize, usize) {
+    pub fn padding(&self, size: usize) -> (usize, usize) {
         if !self.same {
             return (0, 0);
         }
@@ -271,11 +262,6 @@ pub trait KernelOps: Backend {
         oracle::row_log_softmax::<Self>(x)
     }
 
-    /// Pairs of a head turned by angles: `x [B, T, H D]`, `cos` and `sin [T, D / 2]`.
-    fn rotary(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>, options: RotaryOptions) -> FloatTensor<Self> {
-        oracle::rotary::<Self>(x, cos, sin, options)
-    }
-
     /// Rows of a packed table: `ids [I]` → `[I, K]`.
     fn packed_embedding(ids: IntTensor<Self>, #[extension_type] table: WeightPrimitive<Self>, options: LinearOptions) -> FloatTensor<Self> {
         oracle::packed_embedding::<Self>(ids, table, options)
@@ -336,10 +322,6 @@ impl KernelOps for Flex {
 
     fn row_log_softmax(x: FloatTensor<Self>) -> FloatTensor<Self> {
         flex::row_log_softmax(x)
-    }
-
-    fn rotary(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>, options: RotaryOptions) -> FloatTensor<Self> {
-        flex::rotary(x, cos, sin, options)
     }
 
     fn packed_embedding(ids: IntTensor<Self>, table: WeightPrimitive<Self>, options: LinearOptions) -> FloatTensor<Self> {

@@ -17,7 +17,7 @@ use ocelli_kernels::{Activation, Epilogue, Prologue};
 use crate::cpu::with_engine;
 use crate::extension::{
     AttentionOptions, CachedOptions, ConvolutionOptions, DepthwisePrimitive, LinearOptions, PointwisePrimitive, ProloguePrimitive,
-    ResidualOptions, RotaryOptions, Window,
+    ResidualOptions, Window,
 };
 use crate::packed::WeightPrimitive;
 
@@ -34,6 +34,13 @@ impl Slice {
         // Both conditions hold by construction.
         self.0.as_slice::<f32>().unwrap_or_default()
     }
+}
+
+/// A tensor of floats that is all of its memory, to be written: where nobody else holds it, in place.
+fn whole(x: FloatTensor<Flex>) -> FloatTensor<Flex> {
+    let x = Slice::new(x).0;
+    let all = x.layout().start_offset() == 0 && x.layout().num_elements() == x.storage::<f32>().len();
+    if all { x } else { x.to_contiguous() }
 }
 
 /// The kernels' view of a weight's tensors.
@@ -275,11 +282,8 @@ pub(crate) fn cached_attention(
     let CachedOptions { attention: AttentionOptions { heads, kv_heads, scale, fast, .. }, first, interleaved } = options;
     let (tokens, width, kv) = (qkv.shape()[1], qkv.shape()[2], k.shape()[2]);
     let (q_width, dim) = (width - 2 * kv, kv / kv_heads);
-    let (mut qkv, cos, sin) = (Slice::new(qkv).0, Slice::new(cos), Slice::new(sin));
-    // A view is copied here; what nobody else holds is written where it is.
-    if qkv.layout().start_offset() != 0 {
-        qkv = qkv.to_contiguous();
-    }
+    let (mut qkv, cos, sin) = (whole(qkv), Slice::new(cos), Slice::new(sin));
+    (k, v) = (whole(k), whole(v));
     let table = RopeTable::from_tables(dim / 2, cos.get().to_vec(), sin.get().to_vec());
     let pairs = if interleaved { RopePairs::Interleaved } else { RopePairs::Half };
     let turn = |heads: usize| Rope {
@@ -302,8 +306,6 @@ pub(crate) fn cached_attention(
             let old = cache.storage_mut::<f32>()[first * kv..].chunks_exact_mut(kv);
             old.zip(new).for_each(|(old, new)| old.copy_from_slice(new));
         }
-        let cached = |cache: &FloatTensor<Flex>| -> usize { cache.layout().start_offset() };
-        debug_assert!(cached(&k) == 0 && cached(&v) == 0, "a cache is no view");
         let attention = Attention {
             q: Heads { values: &*rows, row_stride: width, head_stride: dim },
             k: Heads { values: Floats::F32(k.storage::<f32>()), row_stride: kv, head_stride: dim },
@@ -325,32 +327,10 @@ pub(crate) fn cached_attention(
 }
 
 pub(crate) fn row_log_softmax(x: FloatTensor<Flex>) -> FloatTensor<Flex> {
-    let shape = x.shape();
-    let width = shape[shape.num_dims() - 1];
-    let mut out = Slice::new(x).get().to_vec();
-    with_engine(|engine| engine.log_softmax(&mut out, width));
-    tensor(out, shape)
-}
-
-pub(crate) fn rotary(x: FloatTensor<Flex>, cos: FloatTensor<Flex>, sin: FloatTensor<Flex>, options: RotaryOptions) -> FloatTensor<Flex> {
-    let shape = x.shape();
-    let (tokens, width) = (shape[1], shape[2]);
-    let (x, cos, sin) = (Slice::new(x), Slice::new(cos), Slice::new(sin));
-    let dim = width / options.heads;
-    let table = RopeTable::from_tables(dim / 2, cos.get().to_vec(), sin.get().to_vec());
-    let rope = Rope {
-        table: &table,
-        pairs: if options.interleaved { RopePairs::Interleaved } else { RopePairs::Half },
-        positions: Positions::From(0),
-        tokens,
-        heads: options.heads,
-        dim,
-        row_stride: width,
-        head_stride: dim,
-    };
-    let mut out = x.get().to_vec();
-    with_engine(|engine| out.chunks_exact_mut((tokens * width).max(1)).for_each(|row| engine.rope(&rope, row)));
-    tensor(out, shape)
+    let width = x.shape()[x.shape().num_dims() - 1];
+    let mut x = whole(x);
+    with_engine(|engine| engine.log_softmax(x.storage_mut::<f32>(), width));
+    x
 }
 
 pub(crate) fn packed_embedding(ids: IntTensor<Flex>, table: WeightPrimitive<Flex>, options: LinearOptions) -> FloatTensor<Flex> {
@@ -469,20 +449,6 @@ mod tests {
         let x = random([5, 77]).mul_scalar(4.0);
         let fast = row_log_softmax(primitive(x.clone()));
         close(&values(fast), &values(oracle::row_log_softmax::<Flex>(primitive(x))), 1e-5, "log-softmax");
-    }
-
-    #[test]
-    fn rotary_embedding_is_the_oracles() {
-        let angles = random([6, 8]);
-        for interleaved in [false, true] {
-            let options = RotaryOptions { heads: 3, interleaved };
-            let x = random([2, 6, 3 * 16]);
-            let run = || (primitive(x.clone()), primitive(angles.clone().cos()), primitive(angles.clone().sin()));
-            let (a, b, c) = run();
-            let fast = rotary(a, b, c, options);
-            let (a, b, c) = run();
-            close(&values(fast), &values(oracle::rotary::<Flex>(a, b, c, options)), 1e-5, "rotary");
-        }
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! | [`packed`] | weights in the kernels' order, as tensors |
 //! | [`linear`](mod@linear) | linear layers on them |
 //! | [`attention`](mod@attention) | attention |
-//! | [`rotary`](mod@rotary), [`embedding`](mod@embedding), [`softmax`] | positions, rows of packed tables, probabilities |
+//! | [`rotary`], [`embedding`](mod@embedding), [`softmax`] | angles of positions, rows of packed tables, probabilities |
 //! | [`convolution`](mod@convolution) | convolutions |
 //! | [`extension`] | the operations as an extension of burn's backends: `oracle` in burn's primitives, `flex` on the kernels |
 //! | [`quant`] | stored integers to floats, and back |
@@ -40,6 +40,6 @@ pub use linear::{After, Before, linear};
 pub use ocelli_kernels::Activation;
 pub use ocelli_kernels::pack::{self, GroupBits, OwnedGroups, OwnedInt8};
 pub use packed::{Packed, PackedError};
-pub use rotary::{RotaryOptions, RotaryTable, rotary};
+pub use rotary::RotaryTable;
 pub use softmax::log_softmax;
 pub use threads::{ThreadsError, set_threads};

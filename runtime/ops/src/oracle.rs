@@ -10,7 +10,7 @@ use ocelli_kernels::simd::PANEL;
 
 use crate::extension::{
     AttentionOptions, CachedOptions, ConvolutionOptions, DepthwisePrimitive, LinearOptions, PointwisePrimitive, ProloguePrimitive,
-    ResidualOptions, RotaryOptions, Window,
+    ResidualOptions, Window,
 };
 use crate::packed::WeightPrimitive;
 
@@ -208,19 +208,20 @@ pub(crate) fn fused_attention<B: Backend>(
     B::float_reshape(y, shape)
 }
 
-pub(crate) fn rotary<B: Backend>(x: FloatTensor<B>, cos: FloatTensor<B>, sin: FloatTensor<B>, options: RotaryOptions) -> FloatTensor<B> {
+/// Pairs of a head turned by angles: `x [B, T, H D]`, `cos` and `sin [T, D / 2]`.
+fn rotary<B: Backend>(x: FloatTensor<B>, cos: FloatTensor<B>, sin: FloatTensor<B>, heads: usize, interleaved: bool) -> FloatTensor<B> {
     let shape = x.shape();
-    let (batch, tokens, heads) = (shape[0], shape[1], options.heads);
+    let (batch, tokens) = (shape[0], shape[1]);
     let pairs = shape[2] / heads / 2;
     // The two of a pair side by side on an axis of their own.
-    let (split, axis) = if options.interleaved { ([batch, tokens, heads, pairs, 2], 4) } else { ([batch, tokens, heads, 2, pairs], 3) };
+    let (split, axis) = if interleaved { ([batch, tokens, heads, pairs, 2], 4) } else { ([batch, tokens, heads, 2, pairs], 3) };
     let x = reshape::<B>(x, &split);
     let side = |x: FloatTensor<B>, i: usize| {
         let mut slices: Vec<Slice> = split.iter().map(|&len| part(0, len)).collect();
         slices[axis] = part(i, i + 1);
         B::float_slice(x, &slices)
     };
-    let angle = |x: FloatTensor<B>| reshape::<B>(x, &if options.interleaved { [1, tokens, 1, pairs, 1] } else { [1, tokens, 1, 1, pairs] });
+    let angle = |x: FloatTensor<B>| reshape::<B>(x, &if interleaved { [1, tokens, 1, pairs, 1] } else { [1, tokens, 1, 1, pairs] });
     let (a, b, cos, sin) = (side(x.clone(), 0), side(x, 1), angle(cos), angle(sin));
     let first = B::float_sub(B::float_mul(a.clone(), cos.clone()), B::float_mul(b.clone(), sin.clone()));
     let second = B::float_add(B::float_mul(b, cos), B::float_mul(a, sin));
@@ -321,7 +322,7 @@ pub(crate) fn cached_attention<B: Backend>(
     let CachedOptions { attention, first, interleaved } = options;
     let (tokens, width, kv) = (qkv.shape()[1], qkv.shape()[2], k.shape()[2]);
     let columns = |from: usize, to: usize| B::float_slice(qkv.clone(), &[part(0, 1), part(0, tokens), part(from, to)]);
-    let turned = |x: FloatTensor<B>, heads: usize| rotary::<B>(x, cos.clone(), sin.clone(), RotaryOptions { heads, interleaved });
+    let turned = |x: FloatTensor<B>, heads: usize| rotary::<B>(x, cos.clone(), sin.clone(), heads, interleaved);
     let q = turned(columns(0, width - 2 * kv), attention.heads);
     let new_k = turned(columns(width - 2 * kv, width - kv), attention.kv_heads);
     let place = [part(0, 1), part(first, first + tokens), part(0, kv)];

@@ -9,8 +9,8 @@
 
 use half::f16;
 
-/// Columns that share a scale in `int4`.
-pub const GROUP: usize = 32;
+pub use ocelli_kernels::pack::GROUP;
+use ocelli_kernels::pack::int8_rows;
 
 /// Rows of integers with a scale each.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,15 +32,8 @@ pub struct Int4 {
 
 /// Quantizes rows of `columns` values to int8.
 pub fn quantize_int8(weights: &[f32], columns: usize) -> Int8 {
-    let mut out = Int8 { values: Vec::with_capacity(weights.len()), scales: Vec::new() };
-    for row in weights.chunks_exact(columns) {
-        let largest = row.iter().fold(0.0f32, |m, w| m.max(w.abs()));
-        let scale = largest / 127.0;
-        let inverse = if scale > 0.0 { scale.recip() } else { 0.0 };
-        out.values.extend(row.iter().map(|w| (w * inverse).round().clamp(-127.0, 127.0) as i8));
-        out.scales.push(scale);
-    }
-    out
+    let (values, scales) = int8_rows(weights, columns);
+    Int8 { values, scales }
 }
 
 /// The floats of int8 rows, into `out` of length `rows * columns`.

@@ -1,10 +1,6 @@
-//! Rotary position embedding.
+//! Angles of rotary position embedding.
 
-use burn::backend::Dispatch;
 use burn::tensor::{Device, Tensor, TensorData};
-
-use crate::extension::KernelOps;
-pub use crate::extension::RotaryOptions;
 
 /// Cosines and sines of every position's angles (Su et al. 2021, <https://arxiv.org/abs/2104.09864>).
 #[derive(Debug, Clone)]
@@ -36,14 +32,4 @@ impl RotaryTable {
     pub(crate) fn rows(&self, first: usize, tokens: usize) -> [Tensor<2>; 2] {
         [&self.cos, &self.sin].map(|table| table.clone().narrow(0, first, tokens))
     }
-}
-
-/// Pairs of every head of `x [B, T, H D]` turned by the angles of the positions from `first` on.
-///
-/// # Panics
-/// Where a position is beyond the table.
-pub fn rotary(x: Tensor<3>, table: &RotaryTable, first: usize, options: RotaryOptions) -> Tensor<3> {
-    let [_, tokens, _] = x.dims();
-    let [cos, sin] = table.rows(first, tokens).map(Tensor::into_dispatch);
-    Tensor::from_dispatch(<Dispatch as KernelOps>::rotary(x.into_dispatch(), cos, sin, options))
 }

@@ -2,7 +2,7 @@
 //!
 //! Values are `[k · k][C]`, taps row by row, C padded with zeros to whole panels.
 
-use crate::pack::{PackError, fits, padded, product};
+use crate::pack::{PackError, fits, int8_rows, padded, product};
 use crate::simd::{PANEL, Simd};
 
 /// Values of a depthwise weight.
@@ -112,18 +112,11 @@ impl OwnedDepthwise {
         Ok(Self { channels, kernel, values, scales })
     }
 
-    /// Rounds weights `[C][k · k]` to int8, each channel scaled by its greatest magnitude / 127.
+    /// Rounds weights `[C][k · k]` by [`int8_rows`].
     pub fn quantize(channels: usize, kernel: usize, weights: &[f32]) -> Result<Self, PackError> {
         let taps = kernel.saturating_mul(kernel);
         fits("the weights", channels, taps, weights.len(), product(&[channels, taps]))?;
-        let mut values = Vec::with_capacity(weights.len());
-        let mut scales = Vec::with_capacity(channels);
-        for window in weights.chunks_exact(taps) {
-            let greatest = window.iter().fold(0.0_f32, |greatest, x| greatest.max(x.abs()));
-            let inverse = if greatest > 0.0 { 127.0 / greatest } else { 0.0 };
-            scales.push(greatest / 127.0);
-            values.extend(window.iter().map(|x| (x * inverse).round_ties_even().clamp(-127.0, 127.0) as i8));
-        }
+        let (values, scales) = int8_rows(weights, taps);
         Self::pack(channels, kernel, &values, &scales)
     }
 

@@ -19,7 +19,7 @@ const DECODE: usize = 64;
 const PROMPT: usize = 32;
 
 pub(super) fn run(session: &Session, name: &str, args: &Args) -> Result<Outcome> {
-    let architecture: Architecture = name.parse().context("--arch")?;
+    let architecture: Architecture = name.parse().context("--arch, beside nano")?;
     let precision: Precision = args.dtype.as_deref().map_or(Ok(Precision::default()), str::parse).context("--dtype")?;
     let peak = peak::measure(session.threads);
     let (stages, first_frame_ms) = match architecture {
