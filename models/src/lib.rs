@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`registry`] | from a bundle to a model: the one place that knows all families |
+//! | [`plan`], [`table`] | how somebody else's checkpoint becomes a bundle: a family's configuration and table of tensors |
 //! | [`weights`] | from a bundle's tensors to a module's parameters, and back |
 //! | [`blocks`] | layers that more than one model is built of |
 //! | [`text`] | tokenizer, text tower, beam search |
@@ -22,7 +23,9 @@ pub mod error;
 pub mod golden;
 pub mod llama;
 pub mod nano;
+pub mod plan;
 pub mod registry;
+pub mod table;
 pub mod text;
 pub mod weights;
 

@@ -9,6 +9,7 @@
 //! | `int4` | u8 `[rows, columns / 2]`, a scale for 32 columns in `NAME.scale` (f16) |
 //! | `int8.t`, `int4.t` | the same of the transposed matrix: a linear layer's `[in, out]` is stored with a row for each output |
 //! | `int8.p`, `int4.p`, `int8.t.p`, `int4.t.p` | the same, in the order of [`ocelli_ops::pack`]; int8 has sums of rows in `NAME.sum` (i32) |
+//! | `f32.p`, `f32.t.p`, `f16.p`, `f16.t.p` | floats of the matrix, or the transposed one, in that order |
 //!
 //! Both directions walk the module itself, so there is one list of tensors: the definition.
 
@@ -18,7 +19,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use half::f16;
 use ocelli_bundle::{Bundle, BundleError, BundleWriter, TensorView};
-use ocelli_ops::pack::{PANEL, PackedGroups, PackedInt8, padded};
+use ocelli_ops::pack::{PANEL, PackedGroups, PackedInt8, pack_float, padded};
 use ocelli_ops::quant::{GROUP, dequantize_int4, dequantize_int8, nibbles, quantize_int4, quantize_int8};
 use ocelli_ops::{DepthwiseWeight, GroupBits, OwnedGroups, OwnedInt8, Packed};
 
@@ -32,6 +33,16 @@ pub enum Recipe {
     F32,
     /// f16.
     F16,
+    /// f32 in the kernels' order.
+    F32Packed {
+        /// Of the transposed matrix.
+        transposed: bool,
+    },
+    /// f16 in the kernels' order.
+    F16Packed {
+        /// Of the transposed matrix.
+        transposed: bool,
+    },
     /// One scale a row.
     Int8 {
         /// Of the transposed matrix.
@@ -59,6 +70,10 @@ impl Recipe {
         Some(match name {
             None => Self::F32,
             Some("f16") => Self::F16,
+            Some("f32.p") => Self::F32Packed { transposed: false },
+            Some("f32.t.p") => Self::F32Packed { transposed: true },
+            Some("f16.p") => Self::F16Packed { transposed: false },
+            Some("f16.t.p") => Self::F16Packed { transposed: true },
             Some("int8") => Self::Int8 { transposed: false },
             Some("int8.t") => Self::Int8 { transposed: true },
             Some("int8.p") => Self::Int8Packed { transposed: false },
@@ -71,10 +86,15 @@ impl Recipe {
         })
     }
 
-    fn name(self) -> Option<&'static str> {
+    /// As the manifest names it; `None`: as it is, in single precision.
+    pub fn name(self) -> Option<&'static str> {
         match self {
             Self::F32 => None,
             Self::F16 => Some("f16"),
+            Self::F32Packed { transposed: false } => Some("f32.p"),
+            Self::F32Packed { transposed: true } => Some("f32.t.p"),
+            Self::F16Packed { transposed: false } => Some("f16.p"),
+            Self::F16Packed { transposed: true } => Some("f16.t.p"),
             Self::Int8 { transposed: false } => Some("int8"),
             Self::Int8 { transposed: true } => Some("int8.t"),
             Self::Int8Packed { transposed: false } => Some("int8.p"),
@@ -86,13 +106,21 @@ impl Recipe {
         }
     }
 
+    /// The type of a float recipe.
+    fn float(self) -> DType {
+        if matches!(self, Self::F16 | Self::F16Packed { .. }) { DType::F16 } else { DType::F32 }
+    }
+
     /// Whether what is stored is the transposed matrix.
     pub fn transposed(self) -> bool {
         match self {
             Self::F32 | Self::F16 => false,
-            Self::Int8 { transposed } | Self::Int4 { transposed } | Self::Int8Packed { transposed } | Self::Int4Packed { transposed } => {
-                transposed
-            }
+            Self::F32Packed { transposed }
+            | Self::F16Packed { transposed }
+            | Self::Int8 { transposed }
+            | Self::Int4 { transposed }
+            | Self::Int8Packed { transposed }
+            | Self::Int4Packed { transposed } => transposed,
         }
     }
 }
@@ -213,6 +241,7 @@ fn stored_shape(name: &str, recipe: Recipe, expected: &[usize]) -> Result<Vec<us
     Ok(match recipe {
         Recipe::Int8Packed { .. } => vec![padded(rows) / PANEL, columns.div_ceil(4), PANEL, 4],
         Recipe::Int4Packed { .. } => vec![padded(rows) / PANEL, columns / GROUP, GROUP / 8, PANEL, 4],
+        Recipe::F32Packed { .. } | Recipe::F16Packed { .. } => vec![padded(rows) / PANEL, columns, PANEL],
         _ => shape,
     })
 }
@@ -248,6 +277,15 @@ fn read(bundle: &Bundle, name: &str, expected: &[usize]) -> Result<(Vec<f32>, bo
         Recipe::F32 | Recipe::F16 => {
             has_type(&view, name, recipe, &[DType::F32, DType::F16])?;
             values = floats(&view, name)?;
+        }
+        Recipe::F32Packed { transposed } | Recipe::F16Packed { transposed } => {
+            has_type(&view, name, recipe, &[recipe.float()])?;
+            let (n, k) = rows_and_columns(expected, transposed);
+            let stored = floats(&view, name)?;
+            for (i, value) in values.iter_mut().enumerate() {
+                *value = stored[(i / k / PANEL * k + i % k) * PANEL + i / k % PANEL];
+            }
+            debug_assert_eq!(values.len(), n * k);
         }
         Recipe::Int8 { transposed } => {
             has_type(&view, name, recipe, &[DType::I8])?;
@@ -325,6 +363,10 @@ fn packed(
         Ok(as_stored(&find(bundle, &name, &[padded(n)])?))
     };
     match recipe {
+        Recipe::F32Packed { transposed: turned } | Recipe::F16Packed { transposed: turned } if turned == transposed => {
+            has_type(&view, name, recipe, &[recipe.float()])?;
+            Packed::float(n, k, as_stored(&view), device)
+        }
         Recipe::Int8Packed { transposed: turned } if turned == transposed => {
             Packed::int8(n, k, as_stored(&view), part("scale")?, part("sum")?, device)
         }
@@ -430,41 +472,110 @@ fn write<const D: usize>(writer: &mut BundleWriter, name: &str, tensor: Tensor<D
     let tensor = if recipe.transposed() { tensor.swap_dims(0, 1) } else { tensor };
     let shape = tensor.dims();
     let values: Vec<f32> = tensor.into_data().iter::<f32>().collect();
-    let rows = shape[0].max(1);
-    let columns = values.len() / rows;
-    let scale = format!("{name}.scale");
     let rejected = |error: ocelli_ops::pack::PackError| BundleError::Rejected { entry: name.to_owned(), reason: error.to_string() };
-    match recipe {
-        Recipe::F32 => writer.f32(name, &shape, &values)?,
-        Recipe::F16 => writer.f16(name, &shape, &values.iter().map(|&x| f16::from_f32(x)).collect::<Vec<_>>())?,
-        Recipe::Int8 { .. } => {
-            let q = quantize_int8(&values, columns);
-            writer.i8(name, &shape, &q.values)?;
-            writer.f32(&scale, &[rows], &q.scales)?;
-        }
-        Recipe::Int4 { .. } => {
-            let q = quantize_int4(&values);
-            writer.u8(name, &[rows, columns / 2], q.values)?;
-            writer.f16(&scale, &[rows, columns / GROUP], &q.scales)?;
-        }
-        Recipe::Int8Packed { .. } => {
-            let q = quantize_int8(&values, columns);
-            let packed = OwnedInt8::pack(rows, columns, &q.values, &q.scales).map_err(rejected)?;
-            writer.i8(name, &[padded(rows) / PANEL, columns.div_ceil(4), PANEL, 4], &packed.values)?;
-            writer.f32(&scale, &[padded(rows)], &packed.scales)?;
-            writer.i32(&format!("{name}.sum"), &[padded(rows)], &packed.sums)?;
-        }
-        Recipe::Int4Packed { .. } => {
-            let q = quantize_int4(&values);
-            let packed = OwnedGroups::pack(rows, columns, GroupBits::Int4, &nibbles(&q.values), &q.scales).map_err(rejected)?;
-            writer.u8(name, &[padded(rows) / PANEL, columns / GROUP, GROUP / 8, PANEL, 4], packed.values)?;
-            writer.f16(&scale, &[padded(rows) / PANEL, columns / GROUP, PANEL], &packed.scales)?;
-        }
+    for part in encode(name, &shape, &values, recipe).map_err(rejected)? {
+        writer.tensor(&part.name, part.dtype, &part.shape, part.bytes)?;
     }
     if let Some(recipe) = recipe.name() {
         writer.manifest_mut().quantization.insert(name.to_owned(), recipe.to_owned());
     }
     Ok(())
+}
+
+/// A tensor of a bundle: a parameter, its scales, or its sums.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Its name in the bundle.
+    pub name: String,
+    /// Its type there.
+    pub dtype: DType,
+    /// Its shape there.
+    pub shape: Vec<usize>,
+    /// Its values, little-endian; empty in a [`layout`].
+    pub bytes: Vec<u8>,
+}
+
+/// The tensors that hold a parameter, without their values. `shape` is that of the matrix that is stored: the transposed one where the
+/// recipe says so.
+pub fn layout(name: &str, shape: &[usize], recipe: Recipe) -> Vec<Part> {
+    let (rows, columns) = rows_and_columns(shape, false);
+    let part = |suffix: &str, dtype, shape: Vec<usize>| Part { name: format!("{name}{suffix}"), dtype, shape, bytes: Vec::new() };
+    let main = |dtype, shape: Vec<usize>| part("", dtype, shape);
+    match recipe {
+        Recipe::F32 => vec![main(DType::F32, shape.to_vec())],
+        Recipe::F16 => vec![main(DType::F16, shape.to_vec())],
+        Recipe::F32Packed { .. } | Recipe::F16Packed { .. } => vec![main(recipe.float(), vec![padded(rows) / PANEL, columns, PANEL])],
+        Recipe::Int8 { .. } => vec![main(DType::I8, shape.to_vec()), part(".scale", DType::F32, vec![rows])],
+        Recipe::Int4 { .. } => {
+            vec![main(DType::U8, vec![rows, columns / 2]), part(".scale", DType::F16, vec![rows, columns / GROUP])]
+        }
+        Recipe::Int8Packed { .. } => vec![
+            main(DType::I8, vec![padded(rows) / PANEL, columns.div_ceil(4), PANEL, 4]),
+            part(".scale", DType::F32, vec![padded(rows)]),
+            part(".sum", DType::I32, vec![padded(rows)]),
+        ],
+        Recipe::Int4Packed { .. } => vec![
+            main(DType::U8, vec![padded(rows) / PANEL, columns / GROUP, GROUP / 8, PANEL, 4]),
+            part(".scale", DType::F16, vec![padded(rows) / PANEL, columns / GROUP, PANEL]),
+        ],
+    }
+}
+
+/// The tensors that hold a parameter: [`layout`] with values.
+///
+/// # Errors
+/// Where the values do not fill the shape, or rows of int4 are no multiple of its groups.
+pub fn encode(name: &str, shape: &[usize], values: &[f32], recipe: Recipe) -> Result<Vec<Part>, ocelli_ops::pack::PackError> {
+    let (rows, columns) = rows_and_columns(shape, false);
+    let halves = |values: &[f32]| values.iter().map(|&x| f16::from_f32(x)).collect::<Vec<_>>();
+    let bytes = match recipe {
+        Recipe::F32 => vec![f32_bytes(values)],
+        Recipe::F16 => vec![f16_bytes(&halves(values))],
+        Recipe::F32Packed { .. } => vec![f32_bytes(&pack_float(rows, columns, values)?)],
+        Recipe::F16Packed { .. } => vec![f16_bytes(&pack_float(rows, columns, &halves(values))?)],
+        Recipe::Int8 { .. } => {
+            let q = quantize_int8(values, columns);
+            vec![i8_bytes(&q.values), f32_bytes(&q.scales)]
+        }
+        Recipe::Int4 { .. } => {
+            let q = quantize_int4(values);
+            vec![q.values, f16_bytes(&q.scales)]
+        }
+        Recipe::Int8Packed { .. } => {
+            let q = quantize_int8(values, columns);
+            let packed = OwnedInt8::pack(rows, columns, &q.values, &q.scales)?;
+            let sums = packed.sums.iter().flat_map(|sum| sum.to_le_bytes()).collect();
+            vec![i8_bytes(&packed.values), f32_bytes(&packed.scales), sums]
+        }
+        Recipe::Int4Packed { .. } => {
+            let q = quantize_int4(values);
+            let packed = OwnedGroups::pack(rows, columns, GroupBits::Int4, &nibbles(&q.values), &q.scales)?;
+            vec![packed.values, f16_bytes(&packed.scales)]
+        }
+    };
+    Ok(layout(name, shape, recipe).into_iter().zip(bytes).map(|(part, bytes)| Part { bytes, ..part }).collect())
+}
+
+fn f32_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+fn f16_bytes(values: &[f16]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+fn i8_bytes(values: &[i8]) -> Vec<u8> {
+    values.iter().map(|value| value.cast_unsigned()).collect()
+}
+
+/// Whether the bundle has a parameter of this shape, in a form that this build reads.
+///
+/// # Errors
+/// Names it where it is missing or misshapen.
+pub fn check(bundle: &Bundle, name: &str, expected: &[usize]) -> Result<(), LoadError> {
+    let view = find(bundle, name, expected)?;
+    let recipe = recipe_of(bundle, name)?;
+    has_shape(&view, name, &stored_shape(name, recipe, expected)?)
 }
 
 #[cfg(test)]

@@ -32,6 +32,8 @@ fn packed_layers_compute_what_their_floats_do() {
     let recipes = [
         Recipe::F32,
         Recipe::F16,
+        Recipe::F32Packed { transposed: true },
+        Recipe::F16Packed { transposed: true },
         Recipe::Int8 { transposed: true },
         Recipe::Int8Packed { transposed: true },
         Recipe::Int4 { transposed: true },
@@ -55,6 +57,8 @@ fn the_order_of_storage_changes_no_value() {
     let device = Device::flex();
     let original = layer(&device);
     for (plain, packed) in [
+        (Recipe::F32, Recipe::F32Packed { transposed: true }),
+        (Recipe::F16, Recipe::F16Packed { transposed: true }),
         (Recipe::Int8 { transposed: true }, Recipe::Int8Packed { transposed: true }),
         (Recipe::Int4 { transposed: true }, Recipe::Int4Packed { transposed: true }),
     ] {
