@@ -1,16 +1,15 @@
 //! Known architectures with random weights: for measuring, and for comparing precisions.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
+use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use ocelli_flow::ModelError;
 use ocelli_ops::{GroupBits, OwnedGroups, OwnedInt8, Packed, PackedError};
 
-use crate::blocks::vit::ViTLayer;
-use crate::blocks::{LayerNorm, Linear, RmsNorm};
-use crate::clip::vision::AttentionPool;
-use crate::clip::{Head, VisionConfig, VisionTower};
+use crate::blocks::{Linear, Linears, RmsNorm, Target, VisionConfig, VisionTower};
 use crate::llama::decoder::Layer;
 use crate::llama::{Cache, Decoder, DecoderConfig};
 
@@ -105,12 +104,20 @@ struct Random<'a> {
     state: u64,
     precision: Precision,
     device: &'a Device,
+    /// Where the mapping of a module is.
+    path: Vec<String>,
+    /// Names of parameters that have a packed weight in their place.
+    packed: BTreeSet<String>,
 }
 
 /// Standard deviation of random weights.
 const DEVIATION: f32 = 0.02;
 
-impl Random<'_> {
+impl<'a> Random<'a> {
+    fn new(seed: u64, precision: Precision, device: &'a Device) -> Self {
+        Self { state: seed, precision, device, path: Vec::new(), packed: BTreeSet::new() }
+    }
+
     /// SplitMix64 (Steele et al. 2014).
     fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -133,10 +140,6 @@ impl Random<'_> {
         out
     }
 
-    fn matrix(&mut self, rows: usize, columns: usize) -> Tensor<2> {
-        Tensor::from_data(TensorData::new(self.normal(rows * columns), [rows, columns]), self.device)
-    }
-
     fn ones(&self, d: usize) -> Tensor<1> {
         Tensor::ones([d], self.device)
     }
@@ -151,46 +154,59 @@ impl Random<'_> {
         }
     }
 
-    fn linear(&mut self, k: usize, n: usize, bias: bool) -> Result<Linear, PackedError> {
-        let weight = self.packed(k, n, false)?;
-        let bias = bias.then(|| Tensor::from_data(TensorData::new(self.normal(n), [n]), self.device));
-        Ok(Linear::packed(weight, bias, self.device))
-    }
-
     fn in_groups(&mut self, k: usize, n: usize) -> Result<Linear, PackedError> {
         Ok(Linear::packed(self.packed(k, n, true)?, None, self.device))
     }
 }
 
+/// The other parameters: norms stay as they are.
+impl ModuleMapper for Random<'_> {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let name = self.path.join(".");
+        if self.packed.contains(&name) || name.ends_with("gamma") || name.ends_with("beta") {
+            return param;
+        }
+        let shape = param.lazy_shape().to_vec();
+        let values = self.normal(shape.iter().product());
+        Param::initialized(param.id, Tensor::from_data(TensorData::new(values, shape), self.device))
+    }
+}
+
+/// A module's weights replaced by random ones, packed where they can be.
+fn filled<M: Module + Linears>(mut module: M, random: &mut Random<'_>) -> Result<M, PackedError> {
+    let mut failed = None;
+    module.linears("", &mut |slot| {
+        let [k, n] = [slot.shape[0], slot.shape[1]];
+        let packed = match slot.target {
+            Target::Linear(place) => random.packed(k, n, false).map(|weight| *place = Some(weight)),
+            // A row an output channel.
+            Target::Rows(place) => random.packed(n, k, false).map(|weight| *place = Some(weight)),
+            Target::Int8Rows(_) | Target::FloatRows(_) | Target::Depthwise(_) => return,
+        };
+        random.packed.insert(slot.name.trim_start_matches('.').to_owned());
+        failed = failed.take().or(packed.err());
+    });
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(module.map(random)),
+    }
+}
+
 impl VisionTower {
-    /// A tower with random weights.
+    /// A tower with random weights in a precision.
     ///
     /// # Errors
     /// Where a weight cannot be packed in that precision.
     pub fn random(config: &VisionConfig, precision: Precision, seed: u64, device: &Device) -> Result<Self, ArchitectureError> {
-        let mut random = Random { state: seed, precision, device };
-        let (d, hidden) = (config.width, config.hidden);
-        let norm = || LayerNorm::init_with(d, config.epsilon, device);
-        let patches = random.linear(3 * config.patch.pow(2), d, config.patch_bias)?;
-        let embeddings = (config.class_token.then(|| random.matrix(1, d)), random.matrix(config.tokens(), d));
-        let mut layers = Vec::with_capacity(config.layers);
-        for _ in 0..config.layers {
-            let qkv = random.linear(d, 3 * d, true)?;
-            let linears = [qkv, random.linear(d, d, true)?, random.linear(d, hidden, true)?, random.linear(hidden, d, true)?];
-            layers.push(ViTLayer::new([norm(), norm()], linears, config.heads, config.activation));
-        }
-        let heads = match config.head {
-            Head::Tokens => (None, None),
-            Head::Projection(joint) => (Some(random.linear(d, joint, false)?), None),
-            Head::AttentionPool => {
-                let probe = random.matrix(1, d);
-                let (q, kv) = (random.linear(d, d, true)?, random.linear(d, 2 * d, true)?);
-                let linears = [q, kv, random.linear(d, d, true)?, random.linear(d, hidden, true)?, random.linear(hidden, d, true)?];
-                (None, Some(AttentionPool::new(probe, linears, norm(), config.heads, config.activation)))
-            }
-        };
-        let norms = (config.pre_norm.then(norm), norm());
-        Ok(Self::new(config, patches, embeddings, norms, layers, heads))
+        Ok(filled(Self::init(config, device), &mut Random::new(seed, precision, device))?)
     }
 }
 
@@ -200,7 +216,7 @@ impl Decoder {
     /// # Errors
     /// Where a weight cannot be packed in that precision.
     pub fn random(config: &DecoderConfig, precision: Precision, seed: u64, device: &Device) -> Result<Self, ArchitectureError> {
-        let mut random = Random { state: seed, precision, device };
+        let mut random = Random::new(seed, precision, device);
         let (d, kv) = (config.width, config.kv_heads * config.head());
         let norm = |random: &Random<'_>| RmsNorm::new(random.ones(d), config.epsilon);
         let mut layers = Vec::with_capacity(config.layers);
@@ -231,7 +247,7 @@ impl VisionSample {
     pub fn new(config: &VisionConfig, precision: Precision, seed: u64, device: &Device) -> Result<Self, ArchitectureError> {
         let tower = VisionTower::random(config, precision, seed, device)?;
         let shape = [1, 3, config.side, config.side];
-        let noise = Random { state: !seed, precision, device }.normal(shape.iter().product());
+        let noise = Random::new(!seed, precision, device).normal(shape.iter().product());
         let picture = Tensor::<4>::from_data(TensorData::new(noise, shape), device).div_scalar(DEVIATION);
         Ok(Self { tower, picture })
     }

@@ -31,6 +31,12 @@ pub enum LoadError {
         /// The family.
         family: &'static str,
     },
+    /// The preprocessing recipe.
+    #[error("the bundle's preprocessing recipe: {reason}; convert the model again")]
+    Preprocessing {
+        /// What is wrong.
+        reason: String,
+    },
     /// The tokenizer.
     #[error("the bundle's tokenizer.json: {reason}")]
     Tokenizer {

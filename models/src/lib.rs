@@ -8,7 +8,9 @@
 //! | [`blocks`] | layers that more than one model is built of |
 //! | [`text`] | tokenizer, text tower, beam search |
 //! | [`nano`] | the embedded default model |
-//! | [`clip`] | vision towers of CLIP, SigLIP and OWL-ViT |
+//! | [`clip`], [`siglip`] | pictures and texts in one space; what they share is [`joint`] |
+//! | [`owl`] | boxes for phrases: OWL-ViT and OWLv2 |
+//! | [`pictures`] | a picture as the tensors that a tower reads |
 //! | [`llama`] | decoder-only language models |
 //! | [`architecture`] | known shapes with random weights, for measuring |
 //! | [`golden`] | what a model made of a few pictures, computed anew |
@@ -21,10 +23,14 @@ pub mod blocks;
 pub mod clip;
 pub mod error;
 pub mod golden;
+pub mod joint;
 pub mod llama;
 pub mod nano;
+pub mod owl;
+pub mod pictures;
 pub mod plan;
 pub mod registry;
+pub mod siglip;
 pub mod table;
 pub mod text;
 pub mod weights;

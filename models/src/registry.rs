@@ -4,8 +4,8 @@ use burn::tensor::Device;
 use ocelli_bundle::Bundle;
 use ocelli_flow::Model;
 
-use crate::plan::{Declared, Plan, PlanError};
-use crate::{LoadError, nano};
+use crate::plan::{Declared, OPEN_CLIP, Plan, PlanError};
+use crate::{LoadError, clip, nano, owl, siglip};
 
 /// Makes the model of one family.
 type Loader = fn(&Bundle, &Device) -> Result<Box<dyn Model>, LoadError>;
@@ -14,10 +14,24 @@ type Loader = fn(&Bundle, &Device) -> Result<Box<dyn Model>, LoadError>;
 type Planner = fn(&Declared<'_>) -> Result<Plan, PlanError>;
 
 /// Every family: its name in the manifest, and who loads it. A new one is one line here.
-const FAMILIES: &[(&str, Loader)] = &[(nano::FAMILY, |bundle, device| Ok(Box::new(nano::Nano::load(bundle, device)?)))];
+const FAMILIES: &[(&str, Loader)] = &[
+    (nano::FAMILY, |bundle, device| Ok(Box::new(nano::Nano::load(bundle, device)?))),
+    (clip::FAMILY, |bundle, device| Ok(Box::new(clip::forward::load(bundle, device)?))),
+    (siglip::FAMILY, |bundle, device| Ok(Box::new(siglip::forward::load(bundle, device)?))),
+    (owl::FAMILY, |bundle, device| Ok(Box::new(owl::Owl::load(bundle, device)?))),
+];
 
 /// Every class of checkpoint that can be imported, and who reads its configuration.
-const CLASSES: &[(&str, Planner)] = &[];
+const CLASSES: &[(&str, Planner)] = &[
+    ("CLIPModel", clip::plan),
+    ("CLIPVisionModelWithProjection", clip::plan_vision),
+    ("CLIPTextModelWithProjection", clip::plan_text),
+    (OPEN_CLIP, clip::plan_open_clip),
+    ("SiglipModel", siglip::plan),
+    ("Siglip2Model", siglip::plan),
+    ("OwlViTForObjectDetection", owl::plan),
+    ("Owlv2ForObjectDetection", owl::plan),
+];
 
 /// Loads the model of a bundle onto a device.
 pub fn load(bundle: &Bundle, device: &Device) -> Result<Box<dyn Model>, LoadError> {

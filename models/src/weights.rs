@@ -125,7 +125,7 @@ impl Recipe {
     }
 }
 
-/// Gives every parameter of `module` its value from the bundle, under `prefix`, as floats. What is missing or misshapen is named.
+/// Gives every parameter of `module` its value from the bundle, under `prefix` (or as it is named, where that is empty), as floats. What is missing or misshapen is named.
 pub fn load<M: Module>(module: M, prefix: &str, bundle: &Bundle, device: &Device) -> Result<M, LoadError> {
     load_but(module, prefix, bundle, device, BTreeSet::new())
 }
@@ -137,8 +137,10 @@ pub fn open<M: Module + Linears>(mut module: M, prefix: &str, bundle: &Bundle, d
         if failed.is_some() {
             return;
         }
-        match fill(bundle, slot.name, slot.shape, slot.target, device) {
-            Ok(true) => drop(taken.insert(slot.name.to_owned())),
+        // Behind no prefix, a path begins with a dot.
+        let name = slot.name.trim_start_matches('.');
+        match fill(bundle, name, slot.shape, slot.target, device) {
+            Ok(true) => drop(taken.insert(name.to_owned())),
             Ok(false) => {}
             Err(error) => failed = Some(error),
         }
@@ -150,7 +152,8 @@ pub fn open<M: Module + Linears>(mut module: M, prefix: &str, bundle: &Bundle, d
 }
 
 fn load_but<M: Module>(module: M, prefix: &str, bundle: &Bundle, device: &Device, but: BTreeSet<String>) -> Result<M, LoadError> {
-    let mut loader = Loader { path: vec![prefix.to_owned()], bundle, device, but, error: None };
+    let path = if prefix.is_empty() { Vec::new() } else { vec![prefix.to_owned()] };
+    let mut loader = Loader { path, bundle, device, but, error: None };
     let module = module.map(&mut loader);
     match loader.error {
         None => Ok(module),

@@ -29,6 +29,11 @@ impl Linear {
         Self::from(LinearConfig::new(input, output).init(device))
     }
 
+    /// [`Linear::init`], with a bias or without.
+    pub fn init_as(input: usize, output: usize, bias: bool, device: &Device) -> Self {
+        Self::from(LinearConfig::new(input, output).with_bias(bias).init(device))
+    }
+
     /// [`Linear::init`] with weights and bias from `initializer`.
     pub fn init_with(input: usize, output: usize, initializer: Initializer, device: &Device) -> Self {
         Self::from(LinearConfig::new(input, output).with_initializer(initializer).init(device))

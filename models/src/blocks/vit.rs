@@ -1,7 +1,8 @@
-//! The transformer layer of vision towers (Dosovitskiy et al. 2021, <https://arxiv.org/abs/2010.11929>), for running.
+//! The pre-norm transformer layer of vision towers (Dosovitskiy et al. 2021, <https://arxiv.org/abs/2010.11929>) and of the text towers beside
+//! them, for running.
 
 use burn::module::Module;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use ocelli_ops::{Activation, AttentionOptions, attention};
 
 use super::{LayerNorm, Linear};
@@ -30,20 +31,33 @@ pub struct ViTLayer {
 linears!(ViTLayer { qkv, output, up, down });
 
 impl ViTLayer {
-    /// A layer of these parts.
-    pub fn new(norms: [LayerNorm; 2], linears: [Linear; 4], heads: usize, activation: Activation) -> Self {
-        let ([norm1, norm2], [qkv, output, up, down]) = (norms, linears);
-        Self { norm1, qkv, output, norm2, up, down, heads, activation }
+    /// A layer of width `d` with random weights.
+    pub fn init(d: usize, hidden: usize, heads: usize, activation: Activation, epsilon: f64, device: &Device) -> Self {
+        Self {
+            norm1: LayerNorm::init_with(d, epsilon, device),
+            qkv: Linear::init(d, 3 * d, device),
+            output: Linear::init(d, d, device),
+            norm2: LayerNorm::init_with(d, epsilon, device),
+            up: Linear::init(d, hidden, device),
+            down: Linear::init(hidden, d, device),
+            heads,
+            activation,
+        }
     }
 
-    /// `[batch, tokens, d]` → the same.
+    /// `[batch, tokens, d]` → the same; every token sees every other.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        self.forward_masked(x, None, false)
+    }
+
+    /// [`ViTLayer::forward`] where `mask [batch, tokens]` is added to the scores of keys, and a token sees those before it only where `causal`.
+    pub fn forward_masked(&self, x: Tensor<3>, mask: Option<Tensor<2>>, causal: bool) -> Tensor<3> {
         let [_, _, d] = x.dims();
         let qkv = self.qkv.normed(&self.norm1, x.clone());
         let part = |i: usize| qkv.clone().narrow(2, i * d, d);
         let scale = ((d / self.heads) as f32).sqrt().recip();
-        let options = AttentionOptions { heads: self.heads, kv_heads: self.heads, scale, causal: false, fast: self.qkv.is_quantized() };
-        let x = self.output.plus(attention(part(0), part(1), part(2), None, options), x);
+        let options = AttentionOptions { heads: self.heads, kv_heads: self.heads, scale, causal, fast: self.qkv.is_quantized() };
+        let x = self.output.plus(attention(part(0), part(1), part(2), mask, options), x);
         let hidden = self.up.normed_then(&self.norm2, x.clone(), self.activation);
         self.down.plus(hidden, x)
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 use ocelli_bundle::Bundle;
 use ocelli_flow::{
-    Caption, CaptionOptions, Captioner as CaptionerTrait, Detection, Embedder, Embedding, Encoded, Frame, GroundOptions, Grounder, Model,
+    Caption, CaptionOptions, Captioner as CaptionerTrait, Detection, Embedder, Embedding, Encoded, Frame, GroundOptions, Grounder, Inputs, Model,
     ModelError, PhraseSet,
 };
 use ocelli_preprocess::Squash;
@@ -128,12 +128,18 @@ impl Model for Nano {
         &self.name
     }
 
-    fn encode(&self, frame: &Frame) -> Result<Encoded, ModelError> {
+    fn preprocess(&self, frame: &Frame) -> Result<Inputs, ModelError> {
         let mut pixels = Vec::new();
         self.squash.borrow_mut().normalised(frame, &mut pixels);
+        Ok(Inputs::pixels(frame.width(), frame.height(), [1, 3, SIDE, SIDE], pixels))
+    }
+
+    fn encode_inputs(&self, inputs: Inputs) -> Result<Encoded, ModelError> {
+        let (width, height) = (inputs.width, inputs.height);
+        let pixels = inputs.into_pixels(&[1, 3, SIDE, SIDE]).map_err(|reason| ModelError::Inputs { reason })?;
         let picture = Tensor::from_data(TensorData::new(pixels, [1, 3, SIDE, SIDE]), &self.device);
         let seen = Seen { maps: self.backbone.forward(picture), joint: OnceCell::new() };
-        Ok(Encoded::new(frame.width(), frame.height(), seen))
+        Ok(Encoded::new(width, height, seen))
     }
 
     fn embedder(&self) -> Option<&dyn Embedder> {
@@ -200,6 +206,7 @@ impl Grounder for Nano {
                 phrase: phrase.clone(),
                 score: found.score,
                 bbox: found.in_pixels(encoded.width, encoded.height),
+                objectness: None,
             };
             found.into_iter().map(detection)
         });

@@ -1,9 +1,15 @@
-//! Text: the tokenizer, the text tower, and beam search. The only place that knows the `tokenizers` crate.
+//! Text: tokenizers, text towers, and beam search. The only place that knows the `tokenizers` crate.
 
 pub mod beam;
+pub mod cache;
+pub mod encoder;
+pub mod prompt;
 pub mod tokenizer;
 pub mod tower;
 
 pub use beam::{BeamOptions, Hypothesis, Specials, StepDecoder, candidates};
+pub use cache::PromptCache;
+pub use encoder::{TextConfig, TextEncoder};
+pub use prompt::{Prompt, PromptTokenizer};
 pub use tokenizer::Tokenizer;
 pub use tower::{TextTower, TextTowerConfig};

@@ -18,11 +18,28 @@ pub struct Tokenizer {
     pub end: u32,
 }
 
+/// A `tokenizer.json`.
+pub(super) fn parse(json: &str) -> Result<tokenizers::Tokenizer, LoadError> {
+    tokenizers::Tokenizer::from_bytes(json.as_bytes()).map_err(|error| LoadError::Tokenizer { reason: error.to_string() })
+}
+
+/// An error if `text` is blank or longer than [`MAX_TEXT_BYTES`]; else how to refuse it for another reason.
+pub(super) fn check_text(text: &str) -> Result<impl Fn(String) -> ModelError + '_, ModelError> {
+    let refuse = |reason: String| ModelError::Text { text: text.chars().take(40).collect(), reason };
+    if text.trim().is_empty() {
+        return Err(refuse("it is empty; give at least one word".into()));
+    }
+    if text.len() > MAX_TEXT_BYTES {
+        return Err(refuse(format!("it is {} bytes long; the limit is {MAX_TEXT_BYTES}", text.len())));
+    }
+    Ok(refuse)
+}
+
 impl Tokenizer {
     /// Reads a `tokenizer.json`. It must have the tokens `<pad>`, `<start>` and `<end>`.
     pub fn from_json(json: &str) -> Result<Self, LoadError> {
+        let inner = parse(json)?;
         let wrong = |reason: String| LoadError::Tokenizer { reason };
-        let inner = tokenizers::Tokenizer::from_bytes(json.as_bytes()).map_err(|error| wrong(error.to_string()))?;
         let id = |token: &str| inner.token_to_id(token).ok_or_else(|| wrong(format!("it has no token {token}")));
         let (pad, start, end) = (id("<pad>")?, id("<start>")?, id("<end>")?);
         Ok(Self { inner, pad, start, end })
@@ -35,13 +52,7 @@ impl Tokenizer {
 
     /// The ids of `text`, without start and end. An error if it is blank or longer than [`MAX_TEXT_BYTES`].
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, ModelError> {
-        let refuse = |reason: String| ModelError::Text { text: text.chars().take(40).collect(), reason };
-        if text.trim().is_empty() {
-            return Err(refuse("it is empty; give at least one word".into()));
-        }
-        if text.len() > MAX_TEXT_BYTES {
-            return Err(refuse(format!("it is {} bytes long; the limit is {MAX_TEXT_BYTES}", text.len())));
-        }
+        let refuse = check_text(text)?;
         let encoding = self.inner.encode(text, false).map_err(|error| refuse(format!("it cannot be tokenized: {error}")))?;
         let ids = encoding.get_ids().to_vec();
         if ids.is_empty() {

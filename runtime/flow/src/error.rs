@@ -82,6 +82,18 @@ pub enum ModelError {
         /// What is wrong and what to do.
         reason: String,
     },
+    /// Something that this model cannot do.
+    #[error("this model cannot {what}; choose another with -m, `ocelli inspect` says what a model can do")]
+    Unsupported {
+        /// What it was asked for.
+        what: &'static str,
+    },
+    /// Prepared tensors that do not fit the model.
+    #[error("prepared pixels: {reason}; write them with `ocelli preprocess` and this model")]
+    Inputs {
+        /// What is there, and what is needed.
+        reason: String,
+    },
     /// Features of another model.
     #[error("these features come from another model; encode the frame with the model that reads them")]
     ForeignFeatures,

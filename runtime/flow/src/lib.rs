@@ -5,6 +5,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`frame`] | a picture with its age: [`Frame`], [`FrameMeta`] |
+//! | [`inputs`] | a picture made ready for a model: [`Inputs`] |
 //! | [`result`] | what a model says of it: [`Embedding`], [`Detection`], [`Caption`], [`Classification`] |
 //! | [`model`] | who says it: [`Model`] with [`Embedder`], [`Grounder`], [`Captioner`] |
 //! | [`stream`] | where frames come from and results go: [`FrameSource`], [`Sink`] |
@@ -13,12 +14,14 @@
 
 pub mod error;
 pub mod frame;
+pub mod inputs;
 pub mod model;
 pub mod result;
 pub mod stream;
 
 pub use error::{ModelError, SinkError, SourceError};
 pub use frame::{Frame, FrameMeta};
-pub use model::{CaptionOptions, Captioner, Embedder, Encoded, GroundOptions, Grounder, Model, PhraseSet};
+pub use inputs::{InputTensor, InputValues, Inputs};
+pub use model::{CaptionOptions, Captioner, Embedder, Encoded, GroundOptions, Grounder, Model, PhraseSet, Scoring};
 pub use result::{BoundingBox, Caption, Classification, Detection, Embedding, LabelScore};
 pub use stream::{FrameResult, FrameSource, Next, Sink};

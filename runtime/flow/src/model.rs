@@ -6,15 +6,23 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use crate::{Caption, Detection, Embedding, Frame, ModelError};
+use crate::{Caption, Detection, Embedding, Frame, Inputs, ModelError};
 
 /// A model that reads pictures. What it can do beyond encoding is what the three `as_…` methods return.
 pub trait Model: Send {
     /// Short name, as in the results' `"model"`.
     fn name(&self) -> &str;
 
-    /// Runs the image tower: one resize and one backbone pass, shared by every head.
-    fn encode(&self, frame: &Frame) -> Result<Encoded, ModelError>;
+    /// Makes a picture ready: one resize.
+    fn preprocess(&self, frame: &Frame) -> Result<Inputs, ModelError>;
+
+    /// Runs the image tower on a picture made ready: one pass, shared by every head.
+    fn encode_inputs(&self, inputs: Inputs) -> Result<Encoded, ModelError>;
+
+    /// Both.
+    fn encode(&self, frame: &Frame) -> Result<Encoded, ModelError> {
+        self.encode_inputs(self.preprocess(frame)?)
+    }
 
     /// The joint embedding of pictures and text, if it has one.
     fn embedder(&self) -> Option<&dyn Embedder> {
@@ -53,13 +61,32 @@ impl Encoded {
     }
 }
 
+/// How the logits of labels become scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scoring {
+    /// The labels share one probability (CLIP).
+    Softmax,
+    /// Each label has its own: none or several may fit (SigLIP).
+    Sigmoid,
+}
+
 /// Puts pictures and text into one space.
 pub trait Embedder {
     /// Dimension of the space.
     fn dim(&self) -> usize;
 
-    /// What a cosine similarity is multiplied with before the softmax over labels.
+    /// What a cosine similarity is multiplied with before it becomes a score.
     fn logit_scale(&self) -> f32;
+
+    /// What is added to that.
+    fn logit_bias(&self) -> f32 {
+        0.0
+    }
+
+    /// How logits become scores.
+    fn scoring(&self) -> Scoring {
+        Scoring::Softmax
+    }
 
     /// Labels to classify with where none are given, as (label, text to embed).
     fn default_labels(&self) -> &[(Arc<str>, String)] {
@@ -101,6 +128,11 @@ pub struct GroundOptions {
 pub trait Grounder {
     /// Encodes phrases once for any number of pictures.
     fn phrases(&self, phrases: &[&str]) -> Result<PhraseSet, ModelError>;
+
+    /// Looks for what a picture shows instead of what a phrase names; `name` stands for the phrase in detections.
+    fn image_query(&self, _encoded: &Encoded, _name: &str) -> Result<PhraseSet, ModelError> {
+        Err(ModelError::Unsupported { what: "look for what a picture shows" })
+    }
 
     /// Where the phrases are: phrase by phrase, best first. None of a phrase that is not in the picture.
     fn ground(&self, encoded: &Encoded, phrases: &PhraseSet, options: &GroundOptions) -> Result<Vec<Detection>, ModelError>;

@@ -10,6 +10,15 @@ pub struct Embedding {
 }
 
 impl Embedding {
+    /// The same direction at length 1.
+    pub fn normalised(mut self) -> Self {
+        let length = self.values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+        if length > 0.0 {
+            self.values.iter_mut().for_each(|value| *value = (f64::from(*value) / length) as f32);
+        }
+        self
+    }
+
     /// Inner product: the cosine similarity where both are normalised.
     pub fn dot(&self, other: &Self) -> f32 {
         self.values.iter().zip(&other.values).map(|(a, b)| a * b).sum()
@@ -60,10 +69,12 @@ impl BoundingBox {
 pub struct Detection {
     /// The phrase as it was asked for.
     pub phrase: Arc<str>,
-    /// Calibrated, 0 to 1: of the detections with score .5, about half are right.
+    /// 0 to 1; nano's are calibrated: of the detections with score .5, about half are right.
     pub score: f32,
     /// Where.
     pub bbox: BoundingBox,
+    /// How likely it is that anything at all is there, 0 to 1, where the model says so (OWLv2).
+    pub objectness: Option<f32>,
 }
 
 /// One sentence about the picture.

@@ -140,12 +140,15 @@ pub struct Detection<'a> {
     /// `[x0, y0, x1, y1]` in pixels of the source picture.
     #[serde(rename = "box")]
     pub bbox: [f32; 4],
+    /// How likely it is that anything is there, where the model says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objectness: Option<f32>,
 }
 
 impl<'a> From<&'a flow::Detection> for Detection<'a> {
     fn from(detection: &'a flow::Detection) -> Self {
         let flow::BoundingBox { x0, y0, x1, y1 } = detection.bbox;
-        Self { phrase: &detection.phrase, score: detection.score, bbox: [x0, y0, x1, y1] }
+        Self { phrase: &detection.phrase, score: detection.score, bbox: [x0, y0, x1, y1], objectness: detection.objectness }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ocelli_flow::{
     BoundingBox, Caption, CaptionOptions, Captioner, Detection, Embedder, Embedding, Encoded, Frame, FrameMeta, FrameResult, FrameSource,
-    GroundOptions, Grounder, Model, ModelError, Next, PhraseSet, Sink, SinkError, SourceError,
+    GroundOptions, Grounder, Inputs, Model, ModelError, Next, PhraseSet, Sink, SinkError, SourceError,
 };
 
 use crate::clock::Clock;
@@ -114,7 +114,7 @@ pub struct FakeModel {
     pub fails_at: Option<u8>,
     /// It cannot do anything but encode.
     pub headless: bool,
-    /// How often [`Model::encode`] was called.
+    /// How often a picture was encoded.
     pub encodes: AtomicU64,
     /// How often [`Captioner::caption`] was called.
     pub captions: AtomicU64,
@@ -125,14 +125,21 @@ impl Model for FakeModel {
         "fake"
     }
 
-    fn encode(&self, frame: &Frame) -> Result<Encoded, ModelError> {
+    fn preprocess(&self, frame: &Frame) -> Result<Inputs, ModelError> {
+        let grey = frame.rgb().first().copied().unwrap_or_default();
+        Ok(Inputs::pixels(frame.width(), frame.height(), [1; 4], vec![f32::from(grey)]))
+    }
+
+    fn encode_inputs(&self, inputs: Inputs) -> Result<Encoded, ModelError> {
         self.encodes.fetch_add(1, Ordering::SeqCst);
         self.clock.advance(self.takes);
-        let grey = frame.rgb().first().copied().unwrap_or_default();
+        let (width, height) = (inputs.width, inputs.height);
+        let pixels = inputs.into_pixels(&[1; 4]).map_err(|reason| ModelError::Inputs { reason })?;
+        let grey = pixels[0] as u8;
         if self.fails_at == Some(grey) {
             return Err(ModelError::Compute { stage: "encode", reason: "on purpose".into() });
         }
-        Ok(Encoded::new(frame.width(), frame.height(), grey))
+        Ok(Encoded::new(width, height, grey))
     }
 
     fn embedder(&self) -> Option<&dyn Embedder> {
@@ -173,7 +180,7 @@ impl Grounder for FakeModel {
 
     fn ground(&self, encoded: &Encoded, phrases: &PhraseSet, _options: &GroundOptions) -> Result<Vec<Detection>, ModelError> {
         let bbox = BoundingBox { x0: 0.0, y0: 0.0, x1: encoded.width as f32 / 2.0, y1: encoded.height as f32 };
-        Ok(phrases.phrases.iter().map(|phrase| Detection { phrase: phrase.clone(), score: 0.5, bbox }).collect())
+        Ok(phrases.phrases.iter().map(|phrase| Detection { phrase: phrase.clone(), score: 0.5, bbox, objectness: None }).collect())
     }
 }
 

@@ -10,7 +10,7 @@ fn frame(origin: &str, sequence: u64, width: u32, height: u32) -> Frame {
 }
 
 fn found(phrase: &str, score: f32, [x0, y0, x1, y1]: [f32; 4]) -> Detection {
-    Detection { phrase: phrase.into(), score, bbox: BoundingBox { x0, y0, x1, y1 } }
+    Detection { phrase: phrase.into(), score, bbox: BoundingBox { x0, y0, x1, y1 }, objectness: None }
 }
 
 fn result(frame: &Frame, detections: Vec<Detection>, caption: Option<&str>) -> FrameResult {

@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn boxes_read_as_corners() {
         let bbox = BoundingBox { x0: 12.4, y0: 40.0, x1: 118.0, y1: 199.6 };
-        let detection = Detection { phrase: "a dog".into(), score: 0.834, bbox };
+        let detection = Detection { phrase: "a dog".into(), score: 0.834, bbox, objectness: None };
         assert_eq!(human("a.jpg", &[detection]), "a.jpg\n  0.83  a dog  at 12,40 – 118,200");
         assert_eq!(human("a.jpg", &[]), "a.jpg\n  nothing found");
     }

@@ -164,7 +164,7 @@ fn scaled(bbox: BoundingBox, x: f32, y: f32) -> BoundingBox {
 
 #[cfg(test)]
 mod tests {
-    use ocelli_flow::{Encoded, Frame, FrameMeta, Grounder, ModelError, PhraseSet};
+    use ocelli_flow::{Encoded, Frame, FrameMeta, Grounder, Inputs, ModelError, PhraseSet};
 
     use super::*;
 
@@ -175,8 +175,11 @@ mod tests {
         fn name(&self) -> &str {
             "dog"
         }
-        fn encode(&self, frame: &Frame) -> Result<Encoded, ModelError> {
-            Ok(Encoded::new(frame.width(), frame.height(), ()))
+        fn preprocess(&self, frame: &Frame) -> Result<Inputs, ModelError> {
+            Ok(Inputs { width: frame.width(), height: frame.height(), tensors: vec![] })
+        }
+        fn encode_inputs(&self, inputs: Inputs) -> Result<Encoded, ModelError> {
+            Ok(Encoded::new(inputs.width, inputs.height, ()))
         }
         fn grounder(&self) -> Option<&dyn Grounder> {
             Some(self)
@@ -190,7 +193,7 @@ mod tests {
         fn ground(&self, encoded: &Encoded, phrases: &PhraseSet, _: &GroundOptions) -> Result<Vec<Detection>, ModelError> {
             let bbox = BoundingBox { x0: 0.0, y0: 0.0, x1: encoded.width as f32 / 2.0, y1: encoded.height as f32 };
             let dogs = phrases.phrases.iter().filter(|phrase| phrase.contains("dog"));
-            Ok(dogs.map(|phrase| Detection { phrase: phrase.clone(), score: 0.9, bbox }).collect())
+            Ok(dogs.map(|phrase| Detection { phrase: phrase.clone(), score: 0.9, bbox, objectness: None }).collect())
         }
     }
 

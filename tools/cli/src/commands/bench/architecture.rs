@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use ocelli_models::architecture::{Architecture, DecoderSample, Precision, VisionSample};
-use ocelli_models::clip::VisionConfig;
+use ocelli_models::blocks::VisionConfig;
 use ocelli_models::llama::DecoderConfig;
 
 use super::{Args, Line, Stage, Summary, line, peak, show};

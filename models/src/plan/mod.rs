@@ -1,8 +1,13 @@
 //! What an importer must do to make a bundle of somebody else's checkpoint: a family's answer to a configuration.
 
+pub mod fields;
+
 use serde_json::Value;
 
 use crate::table::Row;
+
+/// The class of open_clip's models.
+pub const OPEN_CLIP: &str = "open_clip";
 
 /// What a checkpoint says of itself.
 #[derive(Debug, Clone, Copy)]
@@ -85,7 +90,7 @@ impl Declared<'_> {
     /// The class of the checkpoint: `architectures` of transformers, else its `model_type`; `open_clip` for open_clip's.
     pub fn class(&self) -> String {
         if self.format == Format::OpenClip {
-            return "open_clip".to_owned();
+            return OPEN_CLIP.to_owned();
         }
         let declared = self.config["architectures"].get(0).or_else(|| self.config.get("model_type"));
         declared.and_then(Value::as_str).unwrap_or("model without a class").to_owned()

@@ -1,0 +1,22 @@
+//! CLIP's equations.
+//!
+//! ```text
+//! image = W_i · norm(vision(pixels)[class token])          text = W_t · norm(text(ids)[end of text])
+//! logits = exp(scale) · cos(image, text)                    scores = softmax(logits) over the labels
+//! ```
+
+use burn::tensor::Device;
+use ocelli_bundle::Bundle;
+
+use super::{FAMILY, tensors};
+use crate::LoadError;
+use crate::joint::{JointConfig, JointModel};
+use crate::plan::Format;
+use crate::table;
+
+/// Loads a bundle onto a device.
+pub fn load(bundle: &Bundle, device: &Device) -> Result<JointModel, LoadError> {
+    let config = JointConfig::from_json(&bundle.manifest().config)?;
+    table::check(bundle, &tensors::rows(&config, Format::Transformers))?;
+    JointModel::load(FAMILY, &config, bundle, device)
+}

@@ -1,0 +1,20 @@
+//! SigLIP's equations.
+//!
+//! ```text
+//! image = pool(norm(vision(pixels)))                        text = W · norm(text(ids)[last token]) + b
+//! logits = exp(scale) · cos(image, text) + bias             scores = σ(logits), each label by itself
+//! ```
+
+use burn::tensor::Device;
+use ocelli_bundle::Bundle;
+
+use super::{FAMILY, tensors};
+use crate::joint::{JointConfig, JointModel};
+use crate::{LoadError, table};
+
+/// Loads a bundle onto a device.
+pub fn load(bundle: &Bundle, device: &Device) -> Result<JointModel, LoadError> {
+    let config = JointConfig::from_json(&bundle.manifest().config)?;
+    table::check(bundle, &tensors::rows(&config))?;
+    JointModel::load(FAMILY, &config, bundle, device)
+}
