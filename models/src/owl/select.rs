@@ -84,7 +84,8 @@ pub fn query_box(boxes: &[BoundingBox], vectors: &[f32], joint: usize) -> usize 
     if overlaps.iter().all(|&overlap| overlap == 0.0) {
         overlaps = boxes.iter().map(|bbox| generalised_iou(&whole, bbox)).collect();
     }
-    let enough = overlaps.iter().copied().fold(f32::NEG_INFINITY, f32::max) * NEARLY;
+    let best = overlaps.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let enough = best.min(best * NEARLY);
     let mut mean = vec![0.0; joint];
     for vector in vectors.chunks_exact(joint) {
         mean.iter_mut().zip(vector).for_each(|(sum, value)| *sum += value / boxes.len() as f32);

@@ -3,6 +3,8 @@
 //! The importer fills a bundle by it, the loader compares the bundle with it, and a missing or misshapen tensor is named by it. A family
 //! writes its table once, as a function of its configuration.
 
+#[cfg(test)]
+mod families;
 pub mod transformers;
 
 use std::ops::Range;

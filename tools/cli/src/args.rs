@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use ocelli_ops::device::DeviceChoice;
 
-use crate::commands::{bench, caption, classify, completions, embed, eval, ground, inspect, run, search};
+use crate::commands::{bench, caption, classify, completions, embed, eval, ground, inspect, preprocess, run, search};
 
 /// See what is in pictures and camera frames, where it is, and say it in one sentence. Offline.
 #[derive(Debug, Parser)]
@@ -63,6 +63,8 @@ pub enum Command {
     Ground(ground::Args),
     /// One sentence about a picture
     Caption(caption::Args),
+    /// Write what the model's towers read of a picture
+    Preprocess(preprocess::Args),
     /// Find the pictures of a folder that fit a text
     Search(search::Args),
     /// Measure a model on a labelled folder

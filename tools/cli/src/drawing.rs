@@ -9,6 +9,8 @@ use ocelli_flow::{Detection, Frame, FrameResult, Sink};
 use ocelli_pipeline::Annotate;
 use ocelli_pipeline::annotate::Naming;
 
+use crate::source::Source;
+
 /// Endings that mean a file to write, not a folder.
 const WRITTEN: [&str; 3] = ["jpg", "jpeg", "png"];
 
@@ -20,16 +22,19 @@ pub struct Drawing {
 
 impl Drawing {
     /// `place` is a file where it is named like a picture, which fits one picture only; else a folder.
-    pub fn new(place: PathBuf, images: &[PathBuf]) -> Result<Self> {
+    pub fn new(place: PathBuf, sources: &[Source]) -> Result<Self> {
+        if let Some(Source::Pixels(path)) = sources.iter().find(|source| matches!(source, Source::Pixels(_))) {
+            bail!("--annotate: {} holds pixels as the model reads them, no picture to draw on; name it with --image", path.display());
+        }
         let file = (is_picture(&place) && !place.is_dir()).then(|| place.clone());
         let folder = match &file {
             None => place.as_path(),
             Some(file) => file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")),
         };
         if let Some(file) = &file {
-            ensure!(images.len() == 1, "--annotate {}: several pictures need a folder, not a file", file.display());
+            ensure!(sources.len() == 1, "--annotate {}: several pictures need a folder, not a file", file.display());
             let known = file.canonicalize().ok();
-            if known.is_some() && images.iter().any(|image| image.canonicalize().ok() == known) {
+            if known.is_some() && sources.iter().any(|source| source.path().canonicalize().ok() == known) {
                 bail!("--annotate {}: this would replace the picture itself; name another file", file.display());
             }
         }
@@ -65,18 +70,22 @@ mod tests {
 
     use super::*;
 
+    fn image(name: &str) -> Source {
+        Source::Image(name.into())
+    }
+
     #[test]
     fn a_file_for_one_a_folder_for_several() {
         let folder = tempfile::tempdir().unwrap();
         let inside = |name: &str| folder.path().join(name);
         let frame = Frame::new(40, 30, vec![9; 40 * 30 * 3], FrameMeta::still("a.png")).unwrap();
 
-        let mut one = Drawing::new(inside("out.png"), &["a.png".into()]).unwrap();
+        let mut one = Drawing::new(inside("out.png"), &[image("a.png")]).unwrap();
         one.draw(&frame, Vec::new()).unwrap();
         assert_eq!(image::image_dimensions(inside("out.png")).unwrap(), (40, 30));
 
-        assert!(Drawing::new(inside("out.png"), &["a.png".into(), "b.png".into()]).is_err());
-        let mut many = Drawing::new(inside("drawn"), &["a.png".into(), "b.png".into()]).unwrap();
+        assert!(Drawing::new(inside("out.png"), &[image("a.png"), image("b.png")]).is_err());
+        let mut many = Drawing::new(inside("drawn"), &[image("a.png"), image("b.png")]).unwrap();
         many.draw(&frame, Vec::new()).unwrap();
         assert!(inside("drawn/a.jpg").exists());
     }
@@ -86,6 +95,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let picture = folder.path().join("a.png");
         std::fs::write(&picture, b"x").unwrap();
-        assert!(Drawing::new(picture.clone(), &[picture]).is_err());
+        assert!(Drawing::new(picture.clone(), &[Source::Image(picture)]).is_err());
     }
 }

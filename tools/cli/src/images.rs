@@ -1,6 +1,6 @@
 //! Pictures named one by one: a bad one is reported, the others are still looked at.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 use ocelli_flow::{Frame, ModelError};
@@ -8,6 +8,7 @@ use ocelli_pipeline::picture;
 
 use crate::failure::{Outcome, sentence};
 use crate::output::Output;
+use crate::source::{Looked, Source};
 
 /// Something about one picture failed: the picture or the model on it, to be reported; or our own output, which ends the command.
 pub enum ImageError {
@@ -21,7 +22,7 @@ impl From<ModelError> for ImageError {
     fn from(error: ModelError) -> Self {
         match error {
             // An option that one picture's model refuses, every other's will.
-            ModelError::Option { .. } => Self::Fatal(error.into()),
+            ModelError::Option { .. } | ModelError::Unsupported { .. } => Self::Fatal(error.into()),
             _ => Self::Picture(error.into()),
         }
     }
@@ -46,11 +47,11 @@ impl<'a> Images<'a> {
     }
 
     /// The same for a picture that comes from somewhere else than a file of its own.
-    pub fn look_at<T>(
+    pub fn look_at<S, T>(
         &mut self,
         name: &str,
-        read: impl FnOnce() -> Result<Frame>,
-        look: impl FnOnce(&str, &Frame) -> Result<T, ImageError>,
+        read: impl FnOnce() -> Result<S>,
+        look: impl FnOnce(&str, &S) -> Result<T, ImageError>,
     ) -> Result<Option<T>> {
         self.seen += 1;
         match read().map_err(ImageError::Picture).and_then(|frame| look(name, &frame)) {
@@ -79,11 +80,11 @@ impl<'a> Images<'a> {
 }
 
 /// Looks at every picture in order, with a progress bar.
-pub fn each(out: &Output, paths: &[PathBuf], mut look: impl FnMut(&str, &Frame) -> Result<(), ImageError>) -> Result<Outcome> {
+pub fn each(out: &Output, sources: &[Source], mut look: impl FnMut(&str, &Looked) -> Result<(), ImageError>) -> Result<Outcome> {
     let mut images = Images::new(out);
-    let mut progress = out.progress("pictures", Some(paths.len() as u64));
-    for path in paths {
-        images.look(path, &mut look)?;
+    let mut progress = out.progress("pictures", Some(sources.len() as u64));
+    for source in sources {
+        images.look_at(&source.path().to_string_lossy(), || source.read(), &mut look)?;
         progress.step();
     }
     drop(progress);

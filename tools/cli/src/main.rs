@@ -6,7 +6,7 @@
 //! | [`session`] | what all commands share once it is validated: model, device, output |
 //! | [`commands`] | one file a command: its arguments, what they become, and what it does |
 //! | [`output`], [`show`], [`progress`], [`failure`], [`interrupt`] | how it speaks, and how it ends |
-//! | [`images`], [`text`], [`zero_shot`] | pictures, texts and labels, one after another |
+//! | [`source`], [`pixels`], [`images`], [`text`], [`zero_shot`] | pictures, texts and labels, one after another |
 //! | [`cache`] | embeddings kept between searches |
 //! | [`camera`] | a camera as a source of frames |
 //! | [`embedded`] | nano, inside the program |
@@ -31,9 +31,11 @@ mod images;
 mod interrupt;
 mod measure;
 mod output;
+mod pixels;
 mod progress;
 mod session;
 mod show;
+mod source;
 mod stats;
 mod text;
 mod usage;
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Command::Embed(args) => commands::embed::run(&session, args),
         Command::Classify(args) => commands::classify::run(&session, args),
         Command::Ground(args) => commands::ground::run(&session, args),
+        Command::Preprocess(args) => commands::preprocess::run(&session, args),
         Command::Caption(args) => commands::caption::run(&session, args),
         Command::Search(args) => commands::search::run(&session, args),
         Command::Eval(args) => commands::eval::run(&session, args),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ocelli_flow::{Classification, Embedder, Embedding, LabelScore, ModelError};
+use ocelli_flow::{Classification, Embedder, Embedding, LabelScore, ModelError, Scoring};
 
 use crate::output::Output;
 
@@ -14,6 +14,8 @@ pub struct LabelSet {
     labels: Vec<Arc<str>>,
     embeddings: Vec<Embedding>,
     logit_scale: f32,
+    logit_bias: f32,
+    scoring: Scoring,
 }
 
 impl LabelSet {
@@ -32,20 +34,22 @@ impl LabelSet {
             progress.advance(chunk.len() as u64);
         }
         let labels = pairs.iter().map(|(label, _)| Arc::clone(label)).collect();
-        Ok(Self { labels, embeddings, logit_scale: embedder.logit_scale() })
+        let (logit_scale, logit_bias, scoring) = (embedder.logit_scale(), embedder.logit_bias(), embedder.scoring());
+        Ok(Self { labels, embeddings, logit_scale, logit_bias, scoring })
     }
 
-    /// Softmax over all labels, best first.
+    /// Every label with its score, best first: all sum to one, or each counts for itself, as the model has it.
     pub fn classify(&self, image: &Embedding) -> Classification {
-        let logits: Vec<f32> = self.embeddings.iter().map(|text| self.logit_scale * image.dot(text)).collect();
+        let logits: Vec<f32> = self.embeddings.iter().map(|text| self.logit_scale * image.dot(text) + self.logit_bias).collect();
         let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let sum: f32 = logits.iter().map(|logit| (logit - largest).exp()).sum();
-        let mut scores: Vec<LabelScore> = self
-            .labels
-            .iter()
-            .zip(&logits)
-            .map(|(label, &logit)| LabelScore { label: Arc::clone(label), logit, score: (logit - largest).exp() / sum })
-            .collect();
+        let score = |logit: f32| match self.scoring {
+            Scoring::Softmax => (logit - largest).exp() / sum,
+            Scoring::Sigmoid => 1.0 / (1.0 + (-logit).exp()),
+        };
+        let labels = self.labels.iter().zip(&logits);
+        let mut scores: Vec<LabelScore> =
+            labels.map(|(label, &logit)| LabelScore { label: Arc::clone(label), logit, score: score(logit) }).collect();
         scores.sort_by(|a, b| b.logit.total_cmp(&a.logit));
         Classification { scores }
     }

@@ -1,7 +1,5 @@
 //! `ocelli caption`: one sentence about a picture.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 use ocelli_flow::CaptionOptions;
 use ocelli_pipeline::json::Line;
@@ -9,13 +7,13 @@ use ocelli_pipeline::json::Line;
 use crate::failure::Outcome;
 use crate::images::{self, ImageError};
 use crate::session::{self, Session};
+use crate::source::Pictures;
 
 /// As typed.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Picture to look at; may be repeated, and take several
-    #[arg(long, value_name = "P", num_args = 1.., required = true)]
-    image: Vec<PathBuf>,
+    #[command(flatten)]
+    pictures: Pictures,
     #[command(flatten)]
     decoding: Decoding,
 }
@@ -43,11 +41,12 @@ pub fn run(session: &Session, args: Args) -> Result<Outcome> {
     let model = session.model()?;
     let captioner = session::captioner(&*model)?;
     let options = args.decoding.options();
-    images::each(&session.out, &args.image, |name, frame| {
-        let caption = captioner.caption(&model.encode(frame)?, &options)?;
+    let sources = args.pictures.sources();
+    images::each(&session.out, &sources, |name, looked| {
+        let caption = captioner.caption(&looked.encode(&*model)?, &options)?;
         let printed = if session.out.json() {
             session.out.line(&Line::caption(name, &caption))
-        } else if args.image.len() == 1 {
+        } else if sources.len() == 1 {
             session.out.text(&caption.text)
         } else {
             session.out.text(format!("{name}: {}", caption.text))

@@ -10,15 +10,15 @@ use ocelli_pipeline::json::Line;
 use crate::failure::Outcome;
 use crate::images::{self, ImageError};
 use crate::session::{self, Session};
+use crate::source::Pictures;
 use crate::text;
 use crate::zero_shot::LabelSet;
 
 /// As typed.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Picture to look at; may be repeated, and take several
-    #[arg(long, value_name = "P", num_args = 1.., required = true)]
-    image: Vec<PathBuf>,
+    #[command(flatten)]
+    pictures: Pictures,
     /// Label to choose from; may be repeated; default: the model's own (nano: ImageNet's thousand)
     #[arg(long, value_name = "S", num_args = 1..)]
     label: Vec<String>,
@@ -45,8 +45,8 @@ pub fn run(session: &Session, mut args: Args) -> Result<Outcome> {
     let model = session.model()?;
     let embedder = session::embedder(&*model)?;
     let labels = LabelSet::new(embedder, &args.label, &args.template, &session.out)?;
-    images::each(&session.out, &args.image, |name, frame| {
-        let embedding = embedder.embed_image(&model.encode(frame)?, false)?;
+    images::each(&session.out, &args.pictures.sources(), |name, looked| {
+        let embedding = embedder.embed_image(&looked.encode(&*model)?, false)?;
         let mut classification = labels.classify(&embedding);
         classification.scores.truncate(top);
         let printed = if session.out.json() {

@@ -11,6 +11,7 @@ use crate::failure::Outcome;
 use crate::images::{ImageError, Images};
 use crate::output::Output;
 use crate::session::{self, Session};
+use crate::source::Source;
 use crate::text;
 use crate::zero_shot::TEXT_BATCH;
 
@@ -27,7 +28,7 @@ pub struct Args {
 /// One thing to embed.
 #[derive(Debug, Clone, PartialEq)]
 enum Input {
-    Image(PathBuf),
+    Picture(Source),
     Text(String),
 }
 
@@ -40,6 +41,9 @@ struct Declared {
     /// Picture to embed; may be repeated, and take several
     #[arg(long, value_name = "P", num_args = 1..)]
     image: Vec<PathBuf>,
+    /// In place of a picture, a file that `preprocess` wrote
+    #[arg(long, value_name = "F", num_args = 1..)]
+    pixels: Vec<PathBuf>,
     /// Text to embed; may be repeated, and take several
     #[arg(long, value_name = "S", num_args = 1..)]
     text: Vec<String>,
@@ -49,9 +53,10 @@ impl FromArgMatches for Inputs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let declared = Declared::from_arg_matches(matches)?;
         let places = |id| matches.indices_of(id).into_iter().flatten();
-        let images = places("image").zip(declared.image.into_iter().map(Input::Image));
+        let images = places("image").zip(declared.image.into_iter().map(|path| Input::Picture(Source::Image(path))));
+        let pixels = places("pixels").zip(declared.pixels.into_iter().map(|path| Input::Picture(Source::Pixels(path))));
         let texts = places("text").zip(declared.text.into_iter().map(Input::Text));
-        let mut inputs: Vec<(usize, Input)> = images.chain(texts).collect();
+        let mut inputs: Vec<(usize, Input)> = images.chain(pixels).chain(texts).collect();
         inputs.sort_by_key(|(place, _)| *place);
         Ok(Self(inputs.into_iter().map(|(_, input)| input).collect()))
     }
@@ -75,7 +80,7 @@ impl clap::Args for Inputs {
 /// One line an input, in order.
 pub fn run(session: &Session, args: Args) -> Result<Outcome> {
     let inputs = args.inputs.0;
-    ensure!(!inputs.is_empty(), "nothing to embed; name a picture with --image or a text with --text");
+    ensure!(!inputs.is_empty(), "nothing to embed; name a picture with --image, or a text with --text");
     for input in &inputs {
         if let Input::Text(text) = input {
             text::check("--text", text)?;
@@ -89,9 +94,9 @@ pub fn run(session: &Session, args: Args) -> Result<Outcome> {
     let mut rest = inputs.as_slice();
     while let Some(input) = rest.first() {
         let done = match input {
-            Input::Image(path) => {
-                images.look(path, |name, frame| {
-                    let embedding = embedder.embed_image(&model.encode(frame)?, args.raw)?;
+            Input::Picture(source) => {
+                images.look_at(&source.path().to_string_lossy(), || source.read(), |name, looked| {
+                    let embedding = embedder.embed_image(&looked.encode(&*model)?, args.raw)?;
                     printer.image(name, &embedding).map_err(ImageError::Fatal)
                 })?;
                 1
@@ -113,7 +118,7 @@ pub fn run(session: &Session, args: Args) -> Result<Outcome> {
 fn leading_texts(inputs: &[Input]) -> Vec<&str> {
     let texts = inputs.iter().map_while(|input| match input {
         Input::Text(text) => Some(text.as_str()),
-        Input::Image(_) => None,
+        Input::Picture(_) => None,
     });
     texts.take(TEXT_BATCH).collect()
 }
@@ -170,7 +175,7 @@ mod tests {
     fn inputs_keep_the_order_they_were_typed_in() {
         let typed = ["embed", "--text", "one", "--image", "a.jpg", "b.jpg", "--text", "two"];
         let inputs = Only::try_parse_from(typed).unwrap().args.inputs.0;
-        let image = |name: &str| Input::Image(name.into());
+        let image = |name: &str| Input::Picture(Source::Image(name.into()));
         let text = |text: &str| Input::Text(text.into());
         assert_eq!(inputs, [text("one"), image("a.jpg"), image("b.jpg"), text("two")]);
         assert_eq!(leading_texts(&inputs), ["one"]);

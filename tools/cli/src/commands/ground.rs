@@ -4,29 +4,55 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use ocelli_flow::{Detection, GroundOptions};
+use ocelli_flow::{Detection, GroundOptions, Grounder, Model, PhraseSet};
 use ocelli_pipeline::json::Line;
 
 use crate::drawing::Drawing;
 use crate::failure::Outcome;
 use crate::images::{self, ImageError};
 use crate::session::{self, Session};
+use crate::source::{Pictures, Source};
 use crate::text;
 
 /// As typed.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Picture to look at; may be repeated, and take several
-    #[arg(long, value_name = "P", num_args = 1.., required = true)]
-    image: Vec<PathBuf>,
-    /// What to look for, as "a dog"; may be repeated, and take several
-    #[arg(long, value_name = "S", num_args = 1.., required = true)]
-    phrase: Vec<String>,
+    #[command(flatten)]
+    pictures: Pictures,
+    #[command(flatten)]
+    queries: Queries,
     #[command(flatten)]
     detecting: Detecting,
     /// Picture with the boxes drawn; a folder where there are several pictures
     #[arg(long, value_name = "OUT")]
     annotate: Option<PathBuf>,
+}
+
+/// What to look for.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Queries {
+    /// What to look for, as "a dog"; may be repeated, and take several
+    #[arg(long, value_name = "S", num_args = 1..)]
+    phrase: Vec<String>,
+    /// Look for what this picture shows, with a model that can (OWL-ViT)
+    #[arg(long, value_name = "Q")]
+    query_image: Option<PathBuf>,
+    /// The same, of a file that `preprocess` wrote
+    #[arg(long, value_name = "F")]
+    query_pixels: Option<PathBuf>,
+}
+
+impl Queries {
+    /// Encoded once for all pictures.
+    fn encode(&self, model: &dyn Model, grounder: &dyn Grounder) -> Result<PhraseSet> {
+        let images = self.query_image.iter().cloned().map(Source::Image);
+        let Some(query) = images.chain(self.query_pixels.iter().cloned().map(Source::Pixels)).next() else {
+            return Ok(grounder.phrases(&self.phrase.iter().map(String::as_str).collect::<Vec<_>>())?);
+        };
+        let encoded = query.read()?.encode(model)?;
+        Ok(grounder.image_query(&encoded, &query.path().to_string_lossy())?)
+    }
 }
 
 /// Which boxes to keep; other commands that look for phrases take it, too.
@@ -57,23 +83,24 @@ impl Detecting {
 
 /// The boxes of all phrases, a picture at a time.
 pub fn run(session: &Session, args: Args) -> Result<Outcome> {
-    text::check_all("--phrase", &args.phrase)?;
+    text::check_all("--phrase", &args.queries.phrase)?;
+    let sources = args.pictures.sources();
     let options = args.detecting.options()?;
-    let mut drawing = args.annotate.map(|place| Drawing::new(place, &args.image)).transpose()?;
+    let mut drawing = args.annotate.map(|place| Drawing::new(place, &sources)).transpose()?;
 
     let model = session.model()?;
     let grounder = session::grounder(&*model)?;
-    let phrases: Vec<&str> = args.phrase.iter().map(String::as_str).collect();
-    let phrases = grounder.phrases(&phrases)?;
-    images::each(&session.out, &args.image, |name, frame| {
-        let detections = grounder.ground(&model.encode(frame)?, &phrases, &options)?;
+    let phrases = args.queries.encode(&*model, grounder)?;
+    images::each(&session.out, &sources, |name, looked| {
+        let detections = grounder.ground(&looked.encode(&*model)?, &phrases, &options)?;
         let printed = if session.out.json() {
-            session.out.line(&Line::detections(name, frame.width(), frame.height(), &detections))
+            session.out.line(&Line::detections(name, looked.width(), looked.height(), &detections))
         } else {
             session.out.text(human(name, &detections))
         };
         printed.map_err(ImageError::Fatal)?;
-        drawing.as_mut().map_or(Ok(()), |drawing| drawing.draw(frame, detections)).map_err(ImageError::Fatal)
+        let drawn = drawing.as_mut().zip(looked.frame()).map(|(drawing, frame)| drawing.draw(frame, detections));
+        drawn.unwrap_or(Ok(())).map_err(ImageError::Fatal)
     })
 }
 

@@ -8,5 +8,6 @@ pub mod embed;
 pub mod eval;
 pub mod ground;
 pub mod inspect;
+pub mod preprocess;
 pub mod run;
 pub mod search;

@@ -1,0 +1,139 @@
+//! Every family's table lists what its module has, no more and no less.
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Device, Tensor};
+use serde_json::{Value, json};
+
+use super::Row;
+use crate::joint::JointConfig;
+use crate::joint::model::Towers;
+use crate::owl::OwlConfig;
+use crate::owl::forward::Detector;
+use crate::plan::{Declared, Format, Plan, PlanError, TokenizerFacts};
+use crate::registry;
+
+#[derive(Default)]
+struct Parameters {
+    path: Vec<String>,
+    found: Vec<(String, Vec<usize>)>,
+}
+
+impl ModuleVisitor for Parameters {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.found.push((self.path.join("."), param.lazy_shape().to_vec()));
+    }
+}
+
+fn parameters(module: &impl Module) -> Vec<(String, Vec<usize>)> {
+    let mut parameters = Parameters::default();
+    module.visit(&mut parameters);
+    parameters.found.sort();
+    parameters.found
+}
+
+fn listed(rows: &[Row]) -> Vec<(String, Vec<usize>)> {
+    let mut listed: Vec<_> = rows.iter().map(|row| (row.name.clone(), row.shape.clone())).collect();
+    listed.sort();
+    listed
+}
+
+fn planned(config: &Value, format: Format) -> Result<Plan, PlanError> {
+    registry::plan(&Declared { config, format, tokens: Some(TokenizerFacts { attention_mask: true }) })
+}
+
+fn towers() -> Value {
+    json!({
+        "text_config": {"hidden_size": 16, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 99},
+        "vision_config": {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "image_size": 50, "patch_size": 16},
+        "projection_dim": 8,
+    })
+}
+
+/// `fields` put into `config`, below `part` where that is named.
+fn with(mut config: Value, part: Option<&str>, fields: Value) -> Value {
+    let object = match part {
+        Some(part) => &mut config[part],
+        None => &mut config,
+    };
+    for (key, value) in fields.as_object().unwrap() {
+        object[key] = value.clone();
+    }
+    config
+}
+
+fn class(name: &str) -> Value {
+    json!({ "architectures": [name] })
+}
+
+#[test]
+fn tables_list_what_modules_have() {
+    let device = Device::flex();
+    let siglip = with(towers(), Some("text_config"), json!({"hidden_size": 24}));
+    let open_clip = json!({"model_cfg": {
+        "embed_dim": 8,
+        "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8},
+        "text_cfg": {"context_length": 12, "vocab_size": 99, "width": 48, "heads": 3, "layers": 2},
+    }});
+    let joint = [
+        (with(towers(), None, class("CLIPModel")), Format::Transformers),
+        (with(towers()["vision_config"].clone(), None, class("CLIPVisionModelWithProjection")), Format::Transformers),
+        (with(towers()["text_config"].clone(), None, class("CLIPTextModelWithProjection")), Format::Transformers),
+        (with(siglip.clone(), None, class("SiglipModel")), Format::Transformers),
+        (with(siglip, None, class("Siglip2Model")), Format::Transformers),
+        (open_clip, Format::OpenClip),
+    ];
+    for (config, format) in joint {
+        let plan = planned(&config, format).unwrap_or_else(|error| panic!("{error}: {config}"));
+        let own = JointConfig::from_json(&plan.config).unwrap();
+        assert_eq!(listed(&plan.rows), parameters(&Towers::init(&own, &device)), "{config}");
+    }
+    for name in ["OwlViTForObjectDetection", "Owlv2ForObjectDetection"] {
+        let config = with(with(towers(), None, class(name)), None, json!({"projection_dim": 16}));
+        let plan = planned(&config, Format::Transformers).unwrap();
+        let own = OwlConfig::from_json(&plan.config).unwrap();
+        assert_eq!(own.second, name.starts_with("Owlv2"));
+        assert_eq!(listed(&plan.rows), parameters(&Detector::init(&own, &device)), "{name}");
+    }
+}
+
+#[test]
+fn pieces_hold_as_many_values_as_their_row() {
+    for name in ["CLIPModel", "Siglip2Model", "Owlv2ForObjectDetection"] {
+        let config = with(with(towers(), None, class(name)), Some("text_config"), json!({"hidden_size": 24}));
+        let config = with(config, None, json!({"projection_dim": 24}));
+        for row in planned(&config, Format::Transformers).unwrap().rows {
+            let values = |piece: &super::Piece| {
+                let all: usize = piece.shape.iter().product();
+                piece.rows.as_ref().map_or(all, |rows| rows.len() * all / piece.shape[0])
+            };
+            let held: usize = row.pieces.iter().map(values).sum();
+            assert_eq!(held, row.shape.iter().product::<usize>(), "{name}: {row:?}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_imported_is_named() {
+    let refused = |config: Value| planned(&config, Format::Transformers).unwrap_err().to_string();
+    let clip = || with(towers(), None, class("CLIPModel"));
+    assert!(refused(class("BertModel")).contains("BertModel") && refused(class("BertModel")).contains("SiglipModel"));
+    for (config, named) in [
+        (with(clip(), Some("vision_config"), json!({"num_attention_heads": 5})), "heads"),
+        (with(clip(), Some("vision_config"), json!({"hidden_act": "sine"})), "vision_config.hidden_act"),
+        (with(clip(), Some("text_config"), json!({"hidden_size": 1u64 << 60})), "width"),
+        (with(clip(), Some("text_config"), json!({"vocab_size": "many"})), "text_config.vocab_size"),
+        (with(clip(), Some("vision_config"), json!({"num_channels": 1})), "num_channels"),
+        (with(with(towers(), None, class("SiglipModel")), Some("vision_config"), json!({"vision_use_head": false})), "vision_use_head"),
+    ] {
+        let error = refused(config);
+        assert!(error.contains(named), "{named}: {error}");
+    }
+}

@@ -1,0 +1,96 @@
+//! What a model looks at: picture files, or what `ocelli preprocess` made of them.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use ocelli_flow::{Encoded, Frame, Inputs, Model, ModelError};
+use ocelli_pipeline::picture;
+
+use crate::pixels;
+
+/// As typed, for commands that look at pictures.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[group(required = true, multiple = true)]
+pub struct Pictures {
+    /// Picture to look at; may be repeated, and take several
+    #[arg(long, value_name = "P", num_args = 1..)]
+    image: Vec<PathBuf>,
+    /// In place of a picture, a file that `preprocess` wrote
+    #[arg(long, value_name = "F", num_args = 1..)]
+    pixels: Vec<PathBuf>,
+}
+
+impl Pictures {
+    /// Pictures first.
+    pub fn sources(&self) -> Vec<Source> {
+        let images = self.image.iter().cloned().map(Source::Image);
+        images.chain(self.pixels.iter().cloned().map(Source::Pixels)).collect()
+    }
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A picture file.
+    Image(PathBuf),
+    /// A file of tensors.
+    Pixels(PathBuf),
+}
+
+impl Source {
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        let (Self::Image(path) | Self::Pixels(path)) = self;
+        path
+    }
+
+    /// Reads it.
+    pub fn read(&self) -> Result<Looked> {
+        Ok(match self {
+            Self::Image(path) => Looked::Frame(picture::decode(path)?),
+            Self::Pixels(path) => Looked::Inputs(pixels::read(path)?),
+        })
+    }
+}
+
+/// What was read.
+pub enum Looked {
+    /// A picture.
+    Frame(Frame),
+    /// A picture made ready.
+    Inputs(Inputs),
+}
+
+impl Looked {
+    /// Width of the source picture in pixels.
+    pub fn width(&self) -> u32 {
+        match self {
+            Self::Frame(frame) => frame.width(),
+            Self::Inputs(inputs) => inputs.width,
+        }
+    }
+
+    /// Height of the source picture in pixels.
+    pub fn height(&self) -> u32 {
+        match self {
+            Self::Frame(frame) => frame.height(),
+            Self::Inputs(inputs) => inputs.height,
+        }
+    }
+
+    /// What the model's image tower makes of it.
+    pub fn encode(&self, model: &dyn Model) -> Result<Encoded, ModelError> {
+        match self {
+            Self::Frame(frame) => model.encode(frame),
+            Self::Inputs(inputs) => model.encode_inputs(inputs.clone()),
+        }
+    }
+
+    /// The picture, if there is one to draw on.
+    pub fn frame(&self) -> Option<&Frame> {
+        match self {
+            Self::Frame(frame) => Some(frame),
+            Self::Inputs(_) => None,
+        }
+    }
+}
