@@ -96,7 +96,7 @@ impl<'a> Source<'a> {
         self.height
     }
 
-    /// The pixels `columns` of row `y` as RGB, `[pixel][3]`, followed by anything up to a length of `least` values. `buffer` is used where
+    /// The pixels `columns` of row `y` as RGB, `[pixel][3]`, followed by anything up to a length of `least` bytes. `buffer` is used where
     /// they cannot be borrowed.
     pub(crate) fn row<'b>(&self, y: usize, columns: Range<usize>, least: usize, buffer: &'b mut Vec<u8>) -> &'b [u8]
     where
@@ -104,8 +104,10 @@ impl<'a> Source<'a> {
     {
         let values = columns.len() * CHANNELS;
         let row = &self.bytes[y * self.stride..];
-        if matches!(self.format, Format::Rgb) && values >= least {
-            return &row[columns.start * CHANNELS..][..values];
+        if let Format::Rgb = self.format
+            && let Some(row) = row.get(columns.start * CHANNELS..columns.start * CHANNELS + values.max(least))
+        {
+            return row;
         }
         buffer.resize(values.max(least), 0);
         let (out, _) = buffer[..values].as_chunks_mut::<CHANNELS>();
