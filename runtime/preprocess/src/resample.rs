@@ -6,7 +6,7 @@ use crate::axis::Axis;
 use crate::passes::{Across, CHANNELS, Down, Isa, ROWS, Weight};
 use crate::source::Source;
 
-/// Values of rows that are kept between the two passes, at most: 256 MiB of bytes.
+/// Values of rows that are kept between the two passes, at most: 256 MiB, or 1 GiB in floating point.
 pub(crate) const MOST_KEPT: usize = 1 << 28;
 
 /// Resizes by the weights of two axes: across the rows first, rounded to samples, then down the columns.
@@ -98,20 +98,20 @@ impl<W: Weight> Resample<W> {
         let slot = next % self.slots;
         let together = next.is_multiple_of(ROWS) && next + ROWS <= source.height() as usize;
         let slots = &mut self.ring[slot * stride..];
-        let least = self.across.least();
+        let (isa, least) = (self.isa, self.across.least());
         if self.columns.copies {
-            let row = source.row(next, reach, 0, &mut self.read[0]);
+            let row = source.row(isa, next, reach, 0, &mut self.read[0]);
             slots.iter_mut().zip(row).for_each(|(sample, &pixel)| *sample = W::sample(pixel));
         } else if together {
             let [a, b, c, d] = &mut self.read;
-            let rows = [(a, 0), (b, 1), (c, 2), (d, 3)].map(|(read, i)| source.row(next + i, reach.clone(), least, read));
+            let rows = [(a, 0), (b, 1), (c, 2), (d, 3)].map(|(read, i)| source.row(isa, next + i, reach.clone(), least, read));
             let (a, slots) = slots.split_at_mut(stride);
             let (b, slots) = slots.split_at_mut(stride);
             let (c, d) = slots.split_at_mut(stride);
             W::across(self.isa, &self.across, rows, [a, b, c, &mut d[..stride]]);
             return next + ROWS;
         } else {
-            let row = source.row(next, reach, least, &mut self.read[0]);
+            let row = source.row(isa, next, reach, least, &mut self.read[0]);
             W::across(self.isa, &self.across, [row], [&mut slots[..stride]]);
         }
         next + 1

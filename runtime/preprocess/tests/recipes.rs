@@ -71,7 +71,11 @@ fn a_whole_processor_and_old_names_are_read() {
 #[test]
 fn what_cannot_be_followed_is_said() {
     for (class, fields, wanted) in [
-        ("ViTImageProcessor", json!({}), r#"image processor "ViTImageProcessor" is not known; known are CLIPImageProcessor, SiglipImageProcessor"#),
+        (
+            "ViTImageProcessor",
+            json!({}),
+            r#"image processor "ViTImageProcessor" is not known; known are CLIPImageProcessor, SiglipImageProcessor"#,
+        ),
         ("CLIPImageProcessor", json!({ "resample": 4 }), "resample is 4: 0 (nearest)"),
         ("CLIPImageProcessor", json!({ "size": { "longest_edge": 4 } }), r#"size is {"longest_edge":4}: "#),
         ("CLIPImageProcessor", json!({ "size": -1 }), "size is -1: "),
