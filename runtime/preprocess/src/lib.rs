@@ -10,7 +10,7 @@
 //! | [`mod@squash`] | nano's input: the whole picture resized to a square, then normalised: [`Squash`], [`squash()`] |
 //! | [`taps`], [`boxes`] | what goes with it: its weights, and [`BoxMap`] |
 //!
-//! Two references, which differ by a grey level here and there: a [`Processor`] does what the image processors of `transformers` do by
+//! Two references, which differ by a grey level here and there, on noise by more: a [`Processor`] does what the image processors of `transformers` do by
 //! default, that is torchvision's resize of 8-bit tensors (16-bit weights, as many fractional bits as fit); a [`Squash`] does what Pillow's
 //! `Image.resize((side, side), BILINEAR)` does on 8-bit RGB (22 fractional bits). Both are reproduced to the bit.
 //!

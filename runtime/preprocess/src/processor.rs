@@ -73,7 +73,7 @@ pub enum PrepareError {
 /// [`Processor::prepare_into`], allocates nothing. Only the rows and columns that the crop keeps are resized.
 ///
 /// The reference is the torchvision backend of Hugging Face's image processors on a CPU, whose 8-bit resize this reproduces to the bit.
-/// OWLv2's floating-point resize is equal but for rounding.
+/// OWLv2's floating-point resize is equal but for rounding: within 0.02/255 over hundreds of pictures, 0.00001/255 on average.
 #[derive(Debug, Clone)]
 pub struct Processor {
     recipe: Recipe,
