@@ -25,19 +25,19 @@ MEAN, STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.2757
 # width, heads, inner, layers, activation; patch and image; positions; merges None: OpenAI's vocabulary of 49408.
 # eos 2 is what OpenAI's configs say: the text is read at its highest id. Otherwise at its first end-of-text token.
 PRESETS = {
-    # 30 is no multiple of 8: the last 6 rows and columns are not seen.
-    "tiny": {"golden": "clip", "vision": (48, 3, 96, 2), "text": (32, 2, 80, 2), "act": "quick_gelu", "patch": 8, "image": 30, "dim": 24, "positions": 24, "merges": 64, "eos": 2},
+    # 30 is no multiple of 8: the last 6 rows and columns are not seen. Its preprocessor_config.json is as OpenAI's repositories have it.
+    "tiny": {"golden": "clip", "vision": (32, 2, 64, 2), "text": (24, 3, 40, 2), "act": "quick_gelu", "patch": 8, "image": 30, "dim": 20, "positions": 20, "merges": 64, "eos": 2, "old": True},
     # A token above end-of-text, so that the two rules of reading differ. Half floats, in shards, as transformers 5 saves a processor.
-    "eos": {"golden": "clip", "vision": (40, 5, 64, 2), "text": (48, 4, 64, 3), "act": "gelu", "patch": 7, "image": 28, "dim": 20, "positions": 77, "merges": 80, "eos": "own", "added": ["rocket", "snow"], "stored": torch.float16, "shards": "120KB", "processor": True},
-    "vision": {"golden": "clip", "vision": (32, 2, 72, 2), "act": "quick_gelu", "patch": 14, "image": 42, "dim": 16},
-    "text": {"golden": "clip", "text": (32, 4, 64, 2), "act": "quick_gelu", "dim": 28, "positions": 20, "merges": 48, "eos": 2, "bin": True},
-    "openclip": {"golden": "clip", "open_clip": True, "vision": (32, 2, 128, 2), "text": (24, 3, 96, 2), "act": "gelu", "patch": 8, "image": 32, "dim": 20, "positions": 24, "merges": 48},
+    "eos": {"golden": "clip", "vision": (40, 5, 48, 2), "text": (24, 2, 48, 2), "act": "gelu", "patch": 7, "image": 28, "dim": 16, "positions": 77, "merges": 48, "eos": "own", "added": ["rocket", "snow"], "stored": torch.float16, "shards": "60KB", "processor": True},
+    "vision": {"golden": "clip", "vision": (32, 4, 48, 2), "act": "quick_gelu", "patch": 14, "image": 42, "dim": 16, "stored": torch.bfloat16},
+    "text": {"golden": "clip", "text": (24, 2, 48, 2), "act": "quick_gelu", "dim": 28, "positions": 16, "merges": 32, "eos": 2, "bin": True},
+    "openclip": {"golden": "clip", "open_clip": True, "vision": (32, 2, 128, 2), "text": (24, 3, 96, 2), "act": "gelu", "patch": 8, "image": 24, "dim": 20, "positions": 16, "merges": 32},
     "openclip-quick": {"open_clip": True, "vision": (192, 3, 768, 3), "text": (128, 2, 512, 3), "act": "quick_gelu", "patch": 32, "image": 224, "dim": 128, "positions": 77, "merges": None},
     "wide": {"vision": (256, 4, 1024, 4), "text": (192, 3, 768, 4), "act": "quick_gelu", "patch": 32, "image": 224, "dim": 128, "positions": 77, "merges": 400, "eos": 2},
     "laion": {"vision": (320, 5, 1280, 3), "text": (256, 4, 1024, 3), "act": "gelu", "patch": 14, "image": 224, "dim": 192, "positions": 77, "merges": 400, "eos": "own", "stored": torch.bfloat16},
-    "b32": {"vision": (768, 12, 3072, 12), "text": (512, 8, 2048, 12), "act": "quick_gelu", "patch": 32, "image": 224, "dim": 512, "positions": 77, "merges": None, "eos": 2},
+    "b32": {"vision": (768, 12, 3072, 12), "text": (512, 8, 2048, 12), "act": "quick_gelu", "patch": 32, "image": 224, "dim": 512, "positions": 77, "merges": None, "eos": 2, "old": True},
 }  # fmt: skip
-HIDDEN_TEXTS = 3
+HIDDEN_TEXTS = 2
 
 
 def widths(shape):
@@ -118,7 +118,12 @@ def write(preset, folder, expected, seed):
             tokenizer.save_pretrained(folder)
             if not p.get("golden"):
                 write_vocabulary(tokenizer, folder)
-        if processor:
+        if p.get("old"):
+            said = {"crop_size": p["image"], "do_center_crop": True, "do_normalize": True, "do_resize": True, "feature_extractor_type": "CLIPFeatureExtractor", "image_mean": MEAN, "image_std": STD, "resample": 3, "size": p["image"]}
+            (folder / "preprocessor_config.json").write_text(json.dumps(said, indent=2) + "\n")
+            processor = CLIPImageProcessor.from_pretrained(folder)
+            assert processor.crop_size["height"] == p["image"] and processor.size["shortest_edge"] == p["image"]
+        elif processor:
             processor.save_pretrained(folder)
     compact(folder)
 

@@ -15,6 +15,7 @@ import importlib.metadata
 import io
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -67,10 +68,10 @@ def arguments(description, presets, main):
             parser.error("--out needs --preset")
         main(given.preset, fresh(given.out), fresh(given.out.with_name(given.out.name + ".expected")), given.seed)
         return
-    for preset in presets:
+    for number, preset in enumerate(presets):
         if presets[preset].get("golden"):
             folder = fresh(GOLDENS / presets[preset]["golden"] / preset)
-            main(preset, folder, folder, given.seed)
+            main(preset, folder, folder, 10 * number + given.seed)
 
 
 def fresh(folder):
@@ -130,7 +131,7 @@ def randomize(model, seed):
 # Tokenizers.
 
 
-def unescape_letters():
+def letters_of_bytes():
     """GPT-2's letters for the 256 bytes, in the order in which CLIP's vocabulary has them: `!` is 0."""
     printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [b for b in range(256) if b not in printable]
@@ -138,7 +139,7 @@ def unescape_letters():
 
 
 def clip_vocabulary(merges):
-    letters = unescape_letters()
+    letters = letters_of_bytes()
     tokens = letters + [letter + "</w>" for letter in letters] + ["".join(m) for m in merges] + ["<|startoftext|>", "<|endoftext|>"]
     return {token: i for i, token in enumerate(tokens)}
 
@@ -221,7 +222,7 @@ def compact(folder):
 
 
 def picture(rng, width, height, channels):
-    """Soft fields of colour, a few hard-edged rectangles and a patch of noise: what resizing gets wrong shows on each of them differently."""
+    """Fields of colour, a few hard-edged rectangles and a patch of noise: what resizing gets wrong shows on each of them differently."""
     grid = rng.integers(0, 256, (4, 5, channels), dtype=np.uint8)
     soft = np.stack([np.asarray(Image.fromarray(grid[..., c]).resize((width, height), Image.Resampling.BICUBIC)) for c in range(channels)], axis=-1)
     out = soft.copy()
@@ -301,6 +302,15 @@ def save_model(model, folder, stored=torch.float32, shards=None, as_bin=False, p
         model.save_pretrained(folder, **({"max_shard_size": shards} if shards else {}))
 
 
+def sparse(folder, config):
+    """config.json without what is as the class has it anyway. Google's SigLIP repositories say no more than that of their two halves."""
+    said = json.loads((folder / "config.json").read_text())
+    for part in ("text_config", "vision_config"):
+        usual = type(getattr(config, part))().to_dict()
+        said[part] = {key: value for key, value in said[part].items() if key == "model_type" or usual.get(key) != value}
+    (folder / "config.json").write_text(json.dumps(said, indent=2) + "\n")
+
+
 def write_expected(folder, tensors, facts, family, preset, seed):
     def plain(t):
         t = t.detach().cpu().contiguous()
@@ -318,12 +328,5 @@ def write_expected(folder, tensors, facts, family, preset, seed):
 
 
 def flatten(text):
-    import re
-
     number = r"-?[\d.]+(?:[eE][-+]?\d+)?"
     return re.sub(rf"\[\s*({number}(?:,\s*{number})*)\s*\]", lambda m: "[" + re.sub(r"\s+", " ", m.group(1)) + "]", text)
-
-
-def rows(batch, count):
-    """The first rows of a batch: hidden states of every text would be most of a golden."""
-    return batch[:count]
