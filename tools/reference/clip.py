@@ -26,12 +26,12 @@ MEAN, STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.2757
 # eos 2 is what OpenAI's configs say: the text is read at its highest id. Otherwise at its first end-of-text token.
 PRESETS = {
     # 30 is no multiple of 8: the last 6 rows and columns are not seen. Its preprocessor_config.json is as OpenAI's repositories have it.
-    "tiny": {"golden": "clip", "vision": (32, 2, 64, 2), "text": (24, 3, 40, 2), "act": "quick_gelu", "patch": 8, "image": 30, "dim": 20, "positions": 20, "merges": 64, "eos": 2, "old": True},
+    "tiny": {"golden": "clip", "vision": (32, 2, 48, 2), "text": (24, 3, 40, 2), "act": "quick_gelu", "patch": 8, "image": 30, "dim": 20, "positions": 20, "merges": 32, "eos": 2, "old": True},
     # A token above end-of-text, so that the two rules of reading differ. Half floats, in shards, as transformers 5 saves a processor.
-    "eos": {"golden": "clip", "vision": (40, 5, 48, 2), "text": (24, 2, 48, 2), "act": "gelu", "patch": 7, "image": 28, "dim": 16, "positions": 77, "merges": 48, "eos": "own", "added": ["rocket", "snow"], "stored": torch.float16, "shards": "60KB", "processor": True},
-    "vision": {"golden": "clip", "vision": (32, 4, 48, 2), "act": "quick_gelu", "patch": 14, "image": 42, "dim": 16, "stored": torch.bfloat16},
-    "text": {"golden": "clip", "text": (24, 2, 48, 2), "act": "quick_gelu", "dim": 28, "positions": 16, "merges": 32, "eos": 2, "bin": True},
-    "openclip": {"golden": "clip", "open_clip": True, "vision": (32, 2, 128, 2), "text": (24, 3, 96, 2), "act": "gelu", "patch": 8, "image": 24, "dim": 20, "positions": 16, "merges": 32},
+    "eos": {"golden": "clip", "vision": (40, 5, 48, 2), "text": (24, 2, 48, 2), "act": "gelu", "patch": 7, "image": 21, "dim": 16, "positions": 32, "merges": 32, "eos": "own", "added": ["rocket", "snow"], "stored": torch.float16, "shards": "60KB", "processor": True},
+    "vision": {"golden": "clip", "vision": (32, 4, 48, 2), "act": "quick_gelu", "patch": 14, "image": 33, "dim": 16, "stored": torch.bfloat16},
+    "text": {"golden": "clip", "text": (24, 2, 48, 2), "act": "quick_gelu", "dim": 28, "positions": 16, "merges": 32, "eos": 2, "stored": torch.float16, "bin": True},
+    "openclip": {"golden": "clip", "open_clip": True, "vision": (24, 3, 96, 2), "text": (16, 2, 64, 2), "act": "gelu", "patch": 6, "image": 24, "dim": 20, "positions": 16, "merges": 32},
     "openclip-quick": {"open_clip": True, "vision": (192, 3, 768, 3), "text": (128, 2, 512, 3), "act": "quick_gelu", "patch": 32, "image": 224, "dim": 128, "positions": 77, "merges": None},
     "wide": {"vision": (256, 4, 1024, 4), "text": (192, 3, 768, 4), "act": "quick_gelu", "patch": 32, "image": 224, "dim": 128, "positions": 77, "merges": 400, "eos": 2},
     "laion": {"vision": (320, 5, 1280, 3), "text": (256, 4, 1024, 3), "act": "gelu", "patch": 14, "image": 224, "dim": 192, "positions": 77, "merges": 400, "eos": "own", "stored": torch.bfloat16},

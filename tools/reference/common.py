@@ -322,9 +322,18 @@ def write_expected(folder, tensors, facts, family, preset, seed):
     versions = {name: importlib.metadata.version(name) for name in ("transformers", "torch", "torchvision", "pillow")}
     head = {"family": family, "preset": preset, "seed": seed, "versions": versions}
     shapes = {name: list(t.shape) for name, t in sorted(tensors.items())}
-    text = json.dumps(head | facts | {"tensors": shapes}, indent=1, ensure_ascii=False)
+    text = json.dumps(short(head | facts) | {"tensors": shapes}, indent=1, ensure_ascii=False)
     # Lists of numbers on one line each.
     (folder / "expected.json").write_text(flatten(text) + "\n", encoding="utf-8")
+
+
+def short(value):
+    """Numbers with the nine digits that a float32 has."""
+    if isinstance(value, dict):
+        return {key: short(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [short(v) for v in value]
+    return float(f"{value:.9g}") if isinstance(value, float) else value
 
 
 def flatten(text):

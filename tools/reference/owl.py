@@ -22,9 +22,9 @@ from transformers.models.owlvit.image_processing_owlvit import box_iou
 # width, heads, inner, layers; patch and image; the projection is as wide as the text, for its embeddings are the queries.
 PRESETS = {
     # 32 is no multiple of 6: the last 2 rows and columns are not seen.
-    "owlvit": {"golden": "owl", "vision": (32, 4, 48, 2), "text": (24, 2, 40, 2), "patch": 6, "image": 32, "merges": 64},
+    "owlvit": {"golden": "owl", "vision": (32, 4, 48, 2), "text": (24, 2, 40, 2), "patch": 6, "image": 32, "merges": 24},
     # No tokenizer.json, as in the repositories on the Hub: vocab.json and merges.txt.
-    "owlv2": {"golden": "owl", "v2": True, "vision": (32, 2, 48, 2), "text": (40, 4, 48, 2), "patch": 5, "image": 30, "merges": 64, "stored": torch.float16, "only_vocabulary": True},
+    "owlv2": {"golden": "owl", "v2": True, "vision": (32, 2, 48, 2), "text": (32, 4, 40, 2), "patch": 5, "image": 30, "merges": 24, "stored": torch.float16, "only_vocabulary": True},
     "b32": {"vision": (256, 4, 1024, 4), "text": (128, 4, 512, 3), "patch": 32, "image": 768, "merges": 300, "only_vocabulary": True},
     "v2b16": {"v2": True, "vision": (128, 4, 256, 2), "text": (128, 4, 512, 3), "patch": 16, "image": 960, "merges": 300, "only_vocabulary": True},
     "v2b32": {"v2": True, "vision": (192, 3, 512, 3), "text": (128, 2, 512, 3), "patch": 32, "image": 480, "merges": None},

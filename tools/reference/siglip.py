@@ -13,10 +13,10 @@ from transformers import Siglip2Config, Siglip2ImageProcessor, Siglip2Model, Sig
 
 # width, heads, inner, layers; patch and image (or patches of the position grid, and of a picture at most); positions.
 PRESETS = {
-    "tiny": {"golden": "siglip", "vision": (32, 2, 48, 2), "text": (32, 4, 40, 2), "act": "gelu_pytorch_tanh", "patch": 8, "image": 36, "positions": 16, "tokenizer": "spiece"},
+    "tiny": {"golden": "siglip", "vision": (32, 2, 48, 2), "text": (24, 4, 40, 2), "act": "gelu_pytorch_tanh", "patch": 7, "image": 24, "positions": 16, "tokenizer": "spiece"},
     # Text narrower than vision, projected up to it; brain floats.
-    "gemma": {"golden": "siglip", "vision": (40, 5, 48, 2), "text": (24, 2, 48, 2), "act": "gelu_pytorch_tanh", "patch": 7, "image": 28, "positions": 24, "tokenizer": "gemma", "stored": torch.bfloat16, "sparse": True},
-    "naflex": {"golden": "siglip", "vision": (32, 4, 48, 2), "text": (32, 2, 48, 2), "act": "gelu_pytorch_tanh", "patch": 6, "grid": 16, "patches": 30, "positions": 20, "tokenizer": "gemma", "stored": torch.float16, "sparse": True},
+    "gemma": {"golden": "siglip", "vision": (32, 4, 40, 2), "text": (24, 2, 40, 2), "act": "gelu_pytorch_tanh", "patch": 6, "image": 24, "positions": 24, "tokenizer": "gemma", "stored": torch.bfloat16, "sparse": True},
+    "naflex": {"golden": "siglip", "vision": (32, 4, 48, 2), "text": (24, 2, 40, 2), "act": "gelu_pytorch_tanh", "patch": 5, "grid": 16, "patches": 30, "positions": 20, "tokenizer": "gemma", "stored": torch.float16, "sparse": True},
     "base": {"vision": (256, 4, 1024, 4), "text": (256, 4, 768, 4), "act": "gelu_pytorch_tanh", "patch": 16, "image": 224, "positions": 64, "tokenizer": "spiece"},
     "so400m": {"vision": (288, 4, 1076, 3), "text": (192, 3, 768, 3), "act": "gelu_pytorch_tanh", "patch": 14, "image": 384, "positions": 64, "tokenizer": "gemma"},
     "naflex256": {"vision": (256, 4, 1024, 4), "text": (192, 3, 768, 4), "act": "gelu_pytorch_tanh", "patch": 16, "grid": 256, "patches": 256, "positions": 64, "tokenizer": "gemma"},
