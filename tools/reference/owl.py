@@ -4,6 +4,8 @@
     python tools/reference/owl.py --out DIR --preset b32 --seed 7         # one checkpoint, and DIR.expected
 """
 
+from types import SimpleNamespace
+
 import torch
 from common import TEXTS, Taps, arguments, clip_tokenizer, compact, open_picture, pictures, randomize, reload, save_model, write_expected, write_vocabulary
 from transformers import (
@@ -51,11 +53,8 @@ def in_a_gap(values, wanted):
     return float((v[k - 1] + v[k]) / 2)
 
 
-def found(result, labels=None):
-    out = {"scores": result["scores"].tolist(), "boxes": result["boxes"].tolist()}
-    if labels is not None:
-        out |= {"labels": result["labels"].tolist(), "text_labels": list(result["text_labels"])}
-    return out
+def found(result):
+    return {key: result[key].tolist() for key in ("scores", "boxes", "labels") if result[key] is not None}
 
 
 def selection_margin(model, features, v2):
@@ -122,7 +121,8 @@ def write(preset, folder, expected, seed):
         sizes[name] = torch.tensor([image.size[::-1]])
         threshold = in_a_gap(torch.sigmoid(outputs.logits.max(-1).values), min(24, outputs.logits.shape[1] // 2))
         result = processor.post_process_grounded_object_detection(outputs, threshold=threshold, target_sizes=sizes[name], text_labels=[PHRASES])[0]
-        detections[name] = {"height_width": sizes[name][0].tolist(), "threshold": threshold} | found(result, PHRASES)
+        detections[name] = {"height_width": sizes[name][0].tolist(), "threshold": threshold} | found(result)
+        detections[name]["text_labels"] = list(result["text_labels"])
 
     texts = tokenizer(TEXTS, padding="max_length", truncation=True, return_tensors="pt")
     stages = {"embeddings": owl.text_model.embeddings, "final_norm": owl.text_model.final_layer_norm, "embeds": owl.text_projection}
@@ -148,7 +148,11 @@ def write(preset, folder, expected, seed):
         guided[key] = {"query": query, "target": target, "query_patch": int(index.flatten()[0]), "margin": margins[query], "threshold": in_a_gap(scores, min(24, scores.shape[1] // 2))}
         for nms in (0.3, 1.0):
             results = processor.post_process_image_guided_detection(outputs, threshold=guided[key]["threshold"], nms_threshold=nms, target_sizes=sizes[target])
-            guided[key][f"nms_{nms}"] = found(results[0]) if results else {"scores": [], "boxes": []}
+            kept = found(results[0]) if results else {"scores": [], "boxes": []}
+            # Its scores are where a score lies between a tenth of the best and the best; here they are as they were, too.
+            boxes = images.post_process_object_detection(SimpleNamespace(logits=outputs.logits, pred_boxes=outputs.target_pred_boxes), threshold=0.0, target_sizes=sizes[target])[0]
+            where = [(boxes["boxes"] == torch.tensor(box)).all(-1).nonzero()[0, 0] for box in kept["boxes"]]
+            guided[key][f"nms_{nms}"] = kept | {"sigmoid": [float(boxes["scores"][i]) for i in where]}
     facts = {
         "reference": f"transformers {model_class.__name__}",
         "pictures": {name: f"pictures/{file.name}" for name, file in files.items()},
