@@ -17,13 +17,14 @@ import json
 import math
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import processors
 from transformers import CLIPTokenizer, Siglip2Tokenizer, SiglipTokenizer
 
 GOLDENS = Path(__file__).resolve().parents[2] / "tests" / "goldens"
@@ -144,6 +145,32 @@ def clip_vocabulary(merges):
     return {token: i for i, token in enumerate(tokens)}
 
 
+def learn_merges(words, count):
+    """`count` merges by frequency, and by the alphabet among equals (the `tokenizers` library decides those differently every time)."""
+    words = Counter(tuple(word) for word in words)
+    merges = []
+    while len(merges) < count:
+        pairs = Counter()
+        for word, times in words.items():
+            for pair in zip(word, word[1:]):
+                pairs[pair] += times
+        if not pairs:
+            break
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        merges.append(best)
+        merged = Counter()
+        for word, times in words.items():
+            out = []
+            for symbol in word:
+                if out and (out[-1], symbol) == best:
+                    out[-1] += symbol
+                else:
+                    out.append(symbol)
+            merged[tuple(out)] += times
+        words = merged
+    return merges
+
+
 def clip_merges(count):
     """`count` merges learnt from the corpus, or all 48894 of OpenAI's file, which open_clip brings with it."""
     if count is None:
@@ -152,13 +179,9 @@ def clip_merges(count):
         file = Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
         lines = gzip.open(file, "rt", encoding="utf-8").read().split("\n")
         return [tuple(line.split()) for line in lines[1 : 49152 - 256 - 2 + 1]]
-    learner = CLIPTokenizer()._tokenizer
-    learner.model = models.BPE(end_of_word_suffix="</w>", continuing_subword_prefix="")
-    trainer = trainers.BpeTrainer(
-        vocab_size=512 + count, end_of_word_suffix="</w>", initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
-    )
-    learner.train_from_iterator(CORPUS.split("\n"), trainer)
-    return [tuple(m) for m in json.loads(learner.to_str())["model"]["merges"]][:count]
+    splitter = CLIPTokenizer()._tokenizer
+    words = [word for word, _ in splitter.pre_tokenizer.pre_tokenize_str(splitter.normalizer.normalize_str(CORPUS))]
+    return learn_merges([[*word[:-1], word[-1] + "</w>"] for word in words], count)
 
 
 def clip_tokenizer(merges=96, max_length=77, pad_token="<|endoftext|>", added=()):
@@ -194,13 +217,9 @@ def siglip_tokenizer(folder, size=220, max_length=64):
 
 def gemma_tokenizer(merges=120, max_length=64, padding_side="right"):
     """Gemma's kind, as SigLIP2 has it: BPE over whole texts with `▁` for blanks, bytes for what it does not know, `<eos>` after and nothing before."""
-    learner = Tokenizer(models.BPE())
-    learner.normalizer = normalizers.Sequence([normalizers.Lowercase(), normalizers.Replace(" ", "▁")])
-    learner.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
-    learner.train_from_iterator(CORPUS.split("\n"), trainers.BpeTrainer(vocab_size=120 + merges, show_progress=False))
-    learnt = json.loads(learner.to_str())["model"]
-    merges = [tuple(m) for m in learnt["merges"]]
-    letters = sorted({c for token in learnt["vocab"] for c in token} | set("▁-.,!?'\""))
+    words = ["▁" + word for word in CORPUS.lower().split()]
+    merges = learn_merges(words, merges)
+    letters = sorted(set("".join(words)) | set("▁-.,!?'\""))
     tokens = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *(f"<0x{b:02X}>" for b in range(256)), *letters]
     tokens += [token for token in ("".join(m) for m in merges) if token not in set(tokens)]
     tokenizer = Siglip2Tokenizer(
@@ -319,7 +338,7 @@ def write_expected(folder, tensors, facts, family, preset, seed):
     tensors = {name: plain(t) for name, t in tensors.items()}
     assert all(torch.isfinite(t).all() for n, t in tensors.items() if t.is_floating_point()), "not finite"
     save_file(tensors, folder / "expected.safetensors")
-    versions = {name: importlib.metadata.version(name) for name in ("transformers", "torch", "torchvision", "pillow")}
+    versions = {name: importlib.metadata.version(name) for name in ("transformers", "torch", "torchvision")}
     head = {"family": family, "preset": preset, "seed": seed, "versions": versions}
     shapes = {name: list(t.shape) for name, t in sorted(tensors.items())}
     text = json.dumps(short(head | facts) | {"tensors": shapes}, indent=1, ensure_ascii=False)

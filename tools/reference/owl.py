@@ -137,7 +137,8 @@ def write(preset, folder, expected, seed):
     features = {name: model.image_embedder(tensors[f"pixel_values.{name}"])[0] for name in names}
     margins = {name: selection_margin(model, features[name], p.get("v2")) for name in names}
     guided = {}
-    for query in sorted(names, key=lambda name: -margins[name])[:3]:
+    clearest = sorted(names, key=lambda name: -margins[name])
+    for query in [clearest[0], *(name for name in clearest[1:3] if margins[name] > 0.005)]:
         target = names[names.index(query) - 1]
         outputs = model.image_guided_detection(pixel_values=tensors[f"pixel_values.{target}"], query_pixel_values=tensors[f"pixel_values.{query}"])
         embeds, index, _ = model.embed_image_query(features[query].flatten(1, 2), features[query])
