@@ -229,6 +229,20 @@ def gemma_tokenizer(merges=120, max_length=64, padding_side="right"):
     return tokenizer
 
 
+def as_gemma(folder):
+    """The tokenizer's files as Google's SigLIP2 repositories have them: said to be GemmaTokenizer, and without lower-casing in tokenizer.json.
+
+    transformers lower-cases all the same where the model is a Siglip2Model (NaFlex), and does not where it is a SiglipModel.
+    """
+    said = json.loads((folder / "tokenizer_config.json").read_text())
+    said.pop("backend")
+    said |= {"tokenizer_class": "GemmaTokenizer", "add_bos_token": False, "add_eos_token": True}
+    (folder / "tokenizer_config.json").write_text(json.dumps(said, indent=2) + "\n")
+    model = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    (model["normalizer"],) = (n for n in model["normalizer"]["normalizers"] if n["type"] == "Replace")
+    (folder / "tokenizer.json").write_text(json.dumps(model, ensure_ascii=False), encoding="utf-8")
+
+
 def compact(folder):
     """tokenizer.json without its blanks: a third of the size."""
     file = folder / "tokenizer.json"

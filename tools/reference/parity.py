@@ -53,10 +53,10 @@ def shapes(family, rng):
         ratio = {side: (*p[side][:2], 4 * p[side][0], p[side][3]) for side in ("vision", "text")}
         return p | clip_like | ratio | {"open_clip": True}
     if family == "siglip":
-        return p | {"act": "gelu_pytorch_tanh", "positions": int(rng.choice([16, 40, 64])), "tokenizer": str(rng.choice(["spiece", "gemma"])), "sparse": bool(rng.random() < 0.5)}
+        return p | {"act": "gelu_pytorch_tanh", "positions": int(rng.choice([16, 40, 64])), "tokenizer": str(rng.choice(["spiece", "gemma", "gemma-hub"])), "sparse": bool(rng.random() < 0.5)}
     if family == "naflex":
         del p["image"]
-        return p | {"act": "gelu_pytorch_tanh", "positions": int(rng.choice([16, 64])), "tokenizer": "gemma", "grid": int(rng.integers(2, 7)) ** 2, "patches": int(rng.integers(9, 70)), "sparse": bool(rng.random() < 0.5)}
+        return p | {"act": "gelu_pytorch_tanh", "positions": int(rng.choice([16, 64])), "tokenizer": str(rng.choice(["gemma", "gemma-hub"])), "grid": int(rng.integers(2, 7)) ** 2, "patches": int(rng.integers(9, 70)), "sparse": bool(rng.random() < 0.5)}
     return p | {"v2": family == "owlv2", "merges": int(rng.integers(8, 90)), "only_vocabulary": bool(rng.random() < 0.5)}
 
 

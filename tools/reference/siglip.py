@@ -8,18 +8,19 @@ to the text model (the tokenizers on the Hub give none): padding is attended to,
 """
 
 import torch
-from common import TEXTS, Taps, arguments, compact, gemma_tokenizer, open_picture, pictures, randomize, reload, save_model, siglip_tokenizer, sparse, write_expected
-from transformers import Siglip2Config, Siglip2ImageProcessor, Siglip2Model, SiglipConfig, SiglipImageProcessor, SiglipModel
+from common import TEXTS, Taps, arguments, as_gemma, compact, gemma_tokenizer, open_picture, pictures, randomize, reload, save_model, siglip_tokenizer, sparse, write_expected
+from transformers import AutoTokenizer, Siglip2Config, Siglip2ImageProcessor, Siglip2Model, SiglipConfig, SiglipImageProcessor, SiglipModel
 
+# `gemma-hub`: files as on the Hub, `gemma`: as transformers 5 saves them.
 # width, heads, inner, layers; patch and image (or patches of the position grid, and of a picture at most); positions.
 PRESETS = {
     "tiny": {"golden": "siglip", "vision": (32, 2, 48, 2), "text": (24, 4, 40, 2), "act": "gelu_pytorch_tanh", "patch": 7, "image": 24, "positions": 16, "tokenizer": "spiece"},
     # Text narrower than vision, projected up to it; brain floats.
-    "gemma": {"golden": "siglip", "vision": (32, 4, 40, 2), "text": (24, 2, 40, 2), "act": "gelu_pytorch_tanh", "patch": 6, "image": 24, "positions": 24, "tokenizer": "gemma", "stored": torch.bfloat16, "sparse": True},
-    "naflex": {"golden": "siglip", "vision": (32, 4, 48, 2), "text": (24, 2, 40, 2), "act": "gelu_pytorch_tanh", "patch": 5, "grid": 16, "patches": 30, "positions": 20, "tokenizer": "gemma", "stored": torch.float16, "sparse": True},
+    "gemma": {"golden": "siglip", "vision": (32, 4, 40, 2), "text": (24, 2, 40, 2), "act": "gelu_pytorch_tanh", "patch": 6, "image": 24, "positions": 24, "tokenizer": "gemma-hub", "stored": torch.bfloat16, "sparse": True},
+    "naflex": {"golden": "siglip", "vision": (32, 4, 48, 2), "text": (24, 2, 40, 2), "act": "gelu_pytorch_tanh", "patch": 5, "grid": 16, "patches": 30, "positions": 20, "tokenizer": "gemma-hub", "stored": torch.float16, "sparse": True},
     "base": {"vision": (256, 4, 1024, 4), "text": (256, 4, 768, 4), "act": "gelu_pytorch_tanh", "patch": 16, "image": 224, "positions": 64, "tokenizer": "spiece"},
     "so400m": {"vision": (288, 4, 1076, 3), "text": (192, 3, 768, 3), "act": "gelu_pytorch_tanh", "patch": 14, "image": 384, "positions": 64, "tokenizer": "gemma"},
-    "naflex256": {"vision": (256, 4, 1024, 4), "text": (192, 3, 768, 4), "act": "gelu_pytorch_tanh", "patch": 16, "grid": 256, "patches": 256, "positions": 64, "tokenizer": "gemma"},
+    "naflex256": {"vision": (256, 4, 1024, 4), "text": (192, 3, 768, 4), "act": "gelu_pytorch_tanh", "patch": 16, "grid": 256, "patches": 256, "positions": 64, "tokenizer": "gemma-hub"},
 }  # fmt: skip
 HIDDEN_TEXTS = 2
 
@@ -70,11 +71,13 @@ def write(preset, folder, expected, seed):
     if p.get("sparse"):
         sparse(folder, model.config)
     tokenizer.save_pretrained(folder)
+    if p["tokenizer"] == "gemma-hub":
+        as_gemma(folder)
     processor = image_processor(p)
     processor.save_pretrained(folder)
     compact(folder)
 
-    model = reload(model_class, folder)
+    model, tokenizer = reload(model_class, folder), AutoTokenizer.from_pretrained(folder)
     files = pictures(expected, seed + 1, 1 if p.get("golden") else 11)
     tensors = image_values(model, files, processor, {})
     encoded = tokenizer(TEXTS, padding="max_length", truncation=True, max_length=p["positions"], return_tensors="pt")
