@@ -211,7 +211,7 @@ class Parity:
                 continue
             scale = std[:, None, None] if expected.ndim == 4 else np.resize(std, expected.shape[-1])
             differs = np.abs(own["pixel_values"].astype(np.float64).reshape(expected.shape) - expected) * scale
-            # Half a grey level's rounding errors of float32 above a whole one is not a second level.
+            # A level that float32 rounded up is still one level.
             self.report.most(self.name, f"pixels {picture}: share off by a level", (differs > PIXEL + 1e-5).mean(), PIXEL_SHARE, f"at most {differs.max() * 255:.2f} levels")
             self.report.most(self.name, f"pixels {picture}: mean", differs.mean(), PIXEL_MEAN)
 
