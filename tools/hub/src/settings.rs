@@ -14,7 +14,6 @@ pub const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 
 /// What a pull needs to know about its surroundings. [`Settings::from_env`] reads it as Python's huggingface_hub does; tests give values.
 #[derive(Clone)]
-#[non_exhaustive]
 pub struct Settings {
     /// The folder of `models--ORG--NAME` folders.
     pub cache: PathBuf,
