@@ -16,7 +16,7 @@
 //! # What hf-hub does, and what is added
 //!
 //! hf-hub 0.5 is the last release with a blocking client that is small: 1.0 needs tokio, hyper, reqwest and the xet transfer, 225 crates
-//! instead of 56. From 0.5 come the names in the cache ([`hf_hub::Cache`]), the addresses ([`hf_hub::Repo`]), and the client that
+//! instead of 63. From 0.5 come the names in the cache ([`hf_hub::Cache`]), the addresses ([`hf_hub::Repo`]), and the client that
 //! every request goes through ([`hf_hub::api::sync::ApiRepo::info_request`], its address changed where a file is asked for).
 //!
 //! Its own `download` is not used, for it
@@ -24,15 +24,15 @@
 //! - appends to a partial file whatever a server sends that ignores `Range`, and cannot finish one that is complete;
 //! - sends the token to the host that a download is redirected to;
 //! - takes the blob's file name from a header as it is, `../` included;
-//! - names locks and partial files otherwise than Python's huggingface_hub, so that neither goes on with the other's;
+//! - names locks otherwise than Python's huggingface_hub, so that neither waits for the other;
 //! - waits for ever on a connection that has gone silent, and panics on some answers.
 //!
 //! So redirects, ranges, retries, checksums and locks are here, and hf-hub's client never gets to know the token.
 //!
 //! # Two programs, one cache
 //!
-//! Files, links, locks and partial downloads lie where huggingface_hub puts them: either finds what the other has fetched, waits
-//! while the other downloads, and goes on with what the other left.
+//! Files, links and locks lie where Python's huggingface_hub puts them (tried with its release 2.4): either finds what the other has
+//! fetched, and waits while the other downloads. A partial file has the name that older releases of it resume; newer ones keep none.
 //!
 //! ```no_run
 //! use ocelli_hub::{Request, Settings, Silent, pull};

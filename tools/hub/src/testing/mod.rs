@@ -242,7 +242,7 @@ fn from_hub(shared: &Shared, seen: &Seen) -> Answer {
     let commit = model.commit();
     let Some((file, cached)) = file else {
         let with_blobs = query.split('&').any(|pair| pair == "blobs=true") && !bare;
-        return Answer::content(model.listing(with_blobs), None).with("Content-Type", "application/json");
+        return Answer::content(model.listing(&repo, with_blobs), None).with("Content-Type", "application/json");
     };
     let Some(held) = model.file(file) else {
         return Answer::status(404).with("X-Error-Code", "EntryNotFound");

@@ -108,7 +108,7 @@ impl Model {
         }
     }
 
-    pub(super) fn listing(&self, with_blobs: bool) -> Vec<u8> {
+    pub(super) fn listing(&self, repo: &str, with_blobs: bool) -> Vec<u8> {
         let sibling = |(name, held): (&String, &Held)| -> Value {
             if !with_blobs {
                 return json!({ "rfilename": name });
@@ -124,7 +124,7 @@ impl Model {
         let files: Vec<Value> = self.files.iter().map(sibling).collect();
         let tags: Vec<String> = self.licence.iter().map(|tag| format!("license:{tag}")).collect();
         let card = json!({ "license": self.licence });
-        json!({ "sha": self.commit(), "siblings": files, "tags": tags, "cardData": card, "private": self.token.is_some() })
+        json!({ "id": repo, "sha": self.commit(), "siblings": files, "tags": tags, "cardData": card, "private": self.token.is_some() })
             .to_string()
             .into_bytes()
     }

@@ -5,6 +5,7 @@
 //! - `wrong`: content that is not what it should be
 //! - `refused`: names, tokens, and what a server may say
 //! - `offline`: the cache alone
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests, helpers included")]
 
 mod broken;
 mod offline;
