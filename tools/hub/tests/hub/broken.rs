@@ -75,7 +75,7 @@ fn a_server_that_does_not_resume_sends_all_of_it_again() {
 #[test]
 fn silence_counts_as_broken_and_slowness_does_not() {
     let place = Place::with_model();
-    let patience = Duration::from_millis(300);
+    let patience = Duration::from_secs(1);
     let settings = || Settings { patience, retries: 1, ..place.settings() };
     place.hub.fault(WEIGHTS, Fault::SilentAfter(BREAK));
     let started = Instant::now();
@@ -85,7 +85,7 @@ fn silence_counts_as_broken_and_slowness_does_not() {
 
     let place = Place::with_model();
     // Two hundred pieces: longer than the patience in all, shorter each.
-    place.hub.fault(WEIGHTS, Fault::Slow(Duration::from_millis(4)));
+    place.hub.fault(WEIGHTS, Fault::Slow(Duration::from_millis(8)));
     let started = Instant::now();
     let mut notes = Notes::default();
     place.pull_as(REPO, Settings { patience, retries: 0, ..place.settings() }, &mut notes).unwrap();
