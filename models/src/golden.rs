@@ -4,48 +4,67 @@
 
 use burn::tensor::DType;
 use ocelli_bundle::{Bundle, BundleError, BundleWriter, Golden, TensorView};
-use ocelli_flow::{CaptionOptions, Frame, FrameMeta, GroundOptions, Model, ModelError};
+use ocelli_flow::{BoundingBox, CaptionOptions, Embedding, Frame, FrameMeta, GroundOptions, InputValues, Inputs, Model, ModelError};
 
 use crate::weights::floats;
 use crate::{LoadError, registry};
 
-/// A picture with phrases.
+/// A picture with texts.
 #[derive(Debug, Clone)]
 pub struct Input {
     /// A short name, part of the tensors' names.
     pub name: String,
     /// The picture; small, for the bundle keeps its pixels.
     pub frame: Frame,
-    /// What it is asked for where the model can ground.
+    /// What it is asked for where the model can ground, and compared with where it reads texts.
     pub phrases: Vec<String>,
 }
 
-/// What a head made of an input.
+/// What a stage made of an input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output {
-    /// `embedding`, `detections` or `tokens`.
+    /// The stage, one of [`STAGES`].
     pub name: &'static str,
-    /// `[joint]`; `[phrases, 5]`: left, top, right, bottom in pixels and the score of the best box; `[tokens]`.
+    /// As [`STAGES`] says.
     pub shape: Vec<usize>,
     /// Row by row.
     pub values: Vec<f32>,
 }
 
+/// Every stage, in order, and what is kept of it.
+///
+/// | stage | shape | what |
+/// |---|---|---|
+/// | `pixels` | `[n]` | every k-th value of the model's input |
+/// | `prompt_ids` | `[n]` | token ids of all texts, one after another |
+/// | `embedding` | `[joint]` | the picture |
+/// | `text_embeddings` | `[texts, joint]` | the texts |
+/// | `logits` | `[texts]` | the picture against the texts |
+/// | `detections` | `[boxes, 5]` | left, top, right, bottom in pixels and the score of the best box of each phrase |
+/// | `tokens` | `[n]` | of the caption |
+pub const STAGES: [&str; 7] = ["pixels", "prompt_ids", "embedding", "text_embeddings", "logits", "detections", "tokens"];
+
 /// How far an output is from what it was.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Deviation {
-    /// The tensor with what was expected.
-    pub tensor: String,
-    /// Largest difference, relative to the largest magnitude expected; infinite where even the shape differs.
+    /// Its input's name.
+    pub input: String,
+    /// Its stage.
+    pub stage: String,
+    /// Largest difference, relative to the largest magnitude expected; of boxes, of their scores; infinite where even the shape differs.
     pub relative: f32,
+    /// Cosine of the angle between what is and what was, where that says something.
+    pub cosine: Option<f32>,
+    /// Least overlap of a box that was found with the box that is now found in its place.
+    pub iou: Option<f32>,
     /// What the bundle allows.
     pub tolerance: f32,
 }
 
 impl Deviation {
-    /// Whether the output is as expected.
+    /// Whether the output is as expected. Boxes may be off by twice the tolerance in what they share.
     pub fn is_within(&self) -> bool {
-        self.relative <= self.tolerance
+        self.relative <= self.tolerance && self.iou.is_none_or(|iou| iou >= 1.0 - 2.0 * self.tolerance)
     }
 }
 
@@ -77,35 +96,75 @@ impl From<BundleError> for GoldenError {
     }
 }
 
-/// What each head of the model makes of the input.
-pub fn outputs(model: &dyn Model, input: &Input) -> Result<Vec<Output>, ModelError> {
-    let encoded = model.encode(&input.frame)?;
+/// What each stage of the model makes of the input; of boxes at most `boxes` a phrase. Stages that the model does not have are left out.
+pub fn outputs(model: &dyn Model, input: &Input, boxes: Option<usize>) -> Result<Vec<Output>, ModelError> {
     let mut outputs = Vec::new();
-    if let Some(embedder) = model.embedder() {
-        let values = embedder.embed_image(&encoded, false)?.values;
-        outputs.push(Output { name: "embedding", shape: vec![values.len()], values });
+    let mut put = |name, shape: Vec<usize>, values: Vec<f32>| outputs.push(Output { name, shape, values });
+    let texts: Vec<&str> = input.phrases.iter().map(String::as_str).collect();
+    let inputs = has(model.preprocess(&input.frame))?;
+    if let Some(sample) = inputs.as_ref().and_then(sample) {
+        put("pixels", vec![sample.len()], sample);
     }
-    if let Some(grounder) = model.grounder().filter(|_| !input.phrases.is_empty()) {
-        let phrases = grounder.phrases(&input.phrases.iter().map(String::as_str).collect::<Vec<_>>())?;
-        let best = GroundOptions { threshold: Some(0.0), top: Some(1), nms: None };
-        let found = grounder.ground(&encoded, &phrases, &best)?;
+    let ids = texts.iter().map(|text| model.prompt_ids(text)).collect::<Result<Vec<_>, _>>();
+    if let Some(ids) = has(ids)?.filter(|ids| !ids.is_empty()) {
+        let ids: Vec<f32> = ids.concat().into_iter().map(|id| id as f32).collect();
+        put("prompt_ids", vec![ids.len()], ids);
+    }
+    let encoded = inputs.map(|inputs| model.encode_inputs(inputs)).transpose()?;
+    if let Some(embedder) = model.embedder() {
+        let image = encoded.as_ref().map(|encoded| embedder.embed_image(encoded, false)).transpose()?;
+        if let Some(image) = &image {
+            put("embedding", vec![image.values.len()], image.values.clone());
+        }
+        if let Some(read) = has(embedder.embed_text(&texts, false))?.filter(|read| !read.is_empty()) {
+            put("text_embeddings", vec![read.len(), embedder.dim()], read.iter().flat_map(|text| text.values.clone()).collect());
+            if let Some(image) = &image {
+                let logit = |text: &Embedding| embedder.logit_scale() * image.dot(text) + embedder.logit_bias();
+                put("logits", vec![read.len()], read.iter().map(logit).collect());
+            }
+        }
+    }
+    let Some(encoded) = encoded else { return Ok(outputs) };
+    if let Some(grounder) = model.grounder().filter(|_| !texts.is_empty()) {
+        let best = GroundOptions { threshold: Some(0.0), top: boxes, nms: None };
+        let found = grounder.ground(&encoded, &grounder.phrases(&texts)?, &best)?;
         let values = found.iter().flat_map(|d| [d.bbox.x0, d.bbox.y0, d.bbox.x1, d.bbox.y1, d.score]).collect();
-        outputs.push(Output { name: "detections", shape: vec![found.len(), 5], values });
+        put("detections", vec![found.len(), 5], values);
     }
     if let Some(captioner) = model.captioner() {
         let tokens = captioner.caption(&encoded, &CaptionOptions::default())?.tokens;
-        outputs.push(Output { name: "tokens", shape: vec![tokens.len()], values: tokens.iter().map(|&token| token as f32).collect() });
+        put("tokens", vec![tokens.len()], tokens.iter().map(|&token| token as f32).collect());
     }
     Ok(outputs)
 }
 
-/// Puts the input and the model's outputs into a bundle. Tokens have no tolerance: they are the same or not.
-pub fn record(writer: &mut BundleWriter, model: &dyn Model, input: &Input, tolerance: f32) -> Result<(), GoldenError> {
+/// `None` where the model does not do such a thing.
+fn has<T>(result: Result<T, ModelError>) -> Result<Option<T>, ModelError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(ModelError::Unsupported { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Values of the model's input that are kept, at most.
+const SAMPLE: usize = 4096;
+
+/// Every k-th value of the pixels.
+fn sample(inputs: &Inputs) -> Option<Vec<f32>> {
+    match &inputs.tensor("pixel_values")?.values {
+        InputValues::F32(values) => Some(values.iter().step_by(values.len().div_ceil(SAMPLE).max(1)).copied().collect()),
+        InputValues::I64(_) => None,
+    }
+}
+
+/// Puts an input and what a model made of it into a bundle.
+pub fn record(writer: &mut BundleWriter, outputs: Vec<Output>, input: &Input, tolerance: f32) -> Result<(), BundleError> {
     let (height, width) = (input.frame.height() as usize, input.frame.width() as usize);
     let at = |what: &str| format!("golden/{}/{what}", input.name);
     writer.u8(&at("input"), &[height, width, 3], input.frame.rgb().to_vec())?;
     let mut expected = Vec::new();
-    for output in outputs(model, input)? {
+    for output in outputs {
         writer.f32(&at(output.name), &output.shape, &output.values)?;
         expected.push(at(output.name));
     }
@@ -121,19 +180,54 @@ pub fn check(bundle: &Bundle, device: &burn::tensor::Device) -> Result<Vec<Devia
     for golden in &bundle.manifest().golden {
         let frame = frame(&bundle.tensor(&golden.input)?)?;
         let input = Input { name: golden.name.clone(), frame, phrases: golden.texts.clone() };
-        let found = outputs(&*model, &input)?;
+        let found = outputs(&*model, &input, None)?;
         for tensor in &golden.expected {
             let view = bundle.tensor(tensor)?;
-            let output = found.iter().find(|output| tensor.ends_with(&format!("/{}", output.name)) && output.shape == view.shape);
-            let tolerance = if tensor.ends_with("/tokens") { 0.0 } else { golden.tolerance };
-            let relative = match output {
-                Some(output) => relative_difference(&output.values, &floats(&view, tensor)?),
-                None => f32::INFINITY,
-            };
-            deviations.push(Deviation { tensor: tensor.clone(), relative, tolerance });
+            let stage = tensor.rsplit('/').next().unwrap_or(tensor);
+            let output = found.iter().find(|output| output.name == stage);
+            deviations.push(compare(golden, stage, output, view.shape, &floats(&view, tensor)?));
         }
     }
     Ok(deviations)
+}
+
+/// Boxes have no order that a build must keep; tokens have no tolerance: they are the same or not.
+fn compare(golden: &Golden, stage: &str, found: Option<&Output>, shape: &[usize], expected: &[f32]) -> Deviation {
+    let ids = matches!(stage, "tokens" | "prompt_ids");
+    let tolerance = if ids { 0.0 } else { golden.tolerance };
+    let mut deviation =
+        Deviation { input: golden.name.clone(), stage: stage.to_owned(), relative: f32::INFINITY, cosine: None, iou: None, tolerance };
+    match found {
+        Some(output) if stage == "detections" => {
+            let (iou, score) = matched(&output.values, expected);
+            (deviation.relative, deviation.iou) = (score, Some(iou));
+        }
+        Some(output) if output.shape == shape => {
+            deviation.relative = relative_difference(&output.values, expected);
+            deviation.cosine = (!ids).then(|| cosine(&output.values, expected));
+        }
+        _ => {}
+    }
+    deviation
+}
+
+/// For every box that was, the box that is now most like it: the least overlap, and the largest difference of scores.
+fn matched(found: &[f32], expected: &[f32]) -> (f32, f32) {
+    let bbox = |row: &[f32; 5]| BoundingBox { x0: row[0], y0: row[1], x1: row[2], y1: row[3] };
+    let (found, expected) = (found.as_chunks::<5>().0, expected.as_chunks::<5>().0);
+    let mut worst = (1.0f32, 0.0f32);
+    for was in expected {
+        let like = |is: &[f32; 5]| (bbox(was).iou(&bbox(is)), (was[4] - is[4]).abs());
+        let best = found.iter().map(like).max_by(|a, b| (a.0 - a.1).total_cmp(&(b.0 - b.1)));
+        let (iou, difference) = best.unwrap_or((0.0, f32::INFINITY));
+        worst = (worst.0.min(iou), worst.1.max(difference));
+    }
+    worst
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
+    (dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()) as f32
 }
 
 /// The picture that a tensor holds.
@@ -157,7 +251,17 @@ fn relative_difference(found: &[f32], expected: &[f32]) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use super::relative_difference;
+    use super::{matched, relative_difference};
+
+    #[test]
+    fn boxes_are_matched_whatever_their_order() {
+        let (a, b) = ([0.0, 0.0, 10.0, 10.0, 0.5], [20.0, 0.0, 30.0, 10.0, 0.4]);
+        assert_eq!(matched(&[b, a].concat(), &[a, b].concat()), (1.0, 0.0));
+        let moved = [0.0, 0.0, 10.0, 8.0, 0.45];
+        let (iou, score) = matched(&moved, &a);
+        assert!((iou - 0.8).abs() < 1e-6 && (score - 0.05).abs() < 1e-6);
+        assert_eq!(matched(&[], &a), (0.0, f32::INFINITY));
+    }
 
     #[test]
     fn differences_are_relative_to_the_largest() {

@@ -5,9 +5,69 @@ use std::cell::RefCell;
 use burn::tensor::{Device, Tensor, TensorData};
 use ocelli_bundle::Bundle;
 use ocelli_flow::{Frame, InputTensor, InputValues, Inputs, ModelError};
+use ocelli_preprocess::{Processor, Recipe, Resize};
 
 use crate::LoadError;
 use crate::blocks::VisionConfig;
+
+/// A bundle's image processor.
+#[derive(Debug)]
+pub struct Pictures {
+    processor: RefCell<Processor>,
+}
+
+impl Pictures {
+    /// That of a bundle, which must make what the tower reads.
+    pub fn of_bundle(bundle: &Bundle, config: &VisionConfig) -> Result<Self, LoadError> {
+        Self::new(&bundle.manifest().preprocessing, config).map_err(|reason| LoadError::Preprocessing { reason })
+    }
+
+    fn new(recipe: &serde_json::Value, config: &VisionConfig) -> Result<Self, String> {
+        let recipe: Recipe = serde_json::from_value(recipe.clone()).map_err(|error| error.to_string())?;
+        if let Some(Resize::Patches { patch, .. }) = recipe.resize {
+            if !config.flexible || patch as usize != config.patch {
+                return Err(format!("it makes patches of {patch} pixels, and the model reads {}", reads(config)));
+            }
+        } else if config.flexible {
+            return Err(format!("it makes whole pictures, and the model reads {}", reads(config)));
+        }
+        let processor = Processor::new(recipe).map_err(|error| error.to_string())?;
+        match processor.input_size() {
+            Some((height, width)) if !config.flexible && (height as usize, width as usize) != (config.side, config.side) => {
+                Err(format!("it makes {height} x {width} pixels, and the model reads {}", reads(config)))
+            }
+            _ => Ok(Self { processor: RefCell::new(processor) }),
+        }
+    }
+
+    /// The tensors of a picture.
+    pub fn prepare(&self, frame: &Frame) -> Result<Inputs, ModelError> {
+        let prepared = self.processor.borrow_mut().prepare(frame);
+        let prepared = prepared.map_err(|error| ModelError::Compute { stage: "preprocess", reason: error.to_string() })?;
+        let (width, height) = (frame.width(), frame.height());
+        let Some(patches) = prepared.patches else {
+            return Ok(Inputs::pixels(width, height, [1, 3, prepared.height as usize, prepared.width as usize], prepared.values));
+        };
+        let pixels = match self.processor.borrow().recipe().resize {
+            Some(Resize::Patches { patch, .. }) => 3 * (patch as usize).pow(2),
+            _ => 1,
+        };
+        let most = prepared.values.len() / pixels;
+        let mask = (0..most).map(|i| i64::from(i < patches.used())).collect();
+        let tensor = |name: &'static str, shape: &[usize], values| InputTensor { name: name.into(), shape: shape.to_vec(), values };
+        let tensors = vec![
+            tensor("pixel_attention_mask", &[1, most], InputValues::I64(mask)),
+            tensor("pixel_values", &[1, most, pixels], InputValues::F32(prepared.values)),
+            tensor("spatial_shapes", &[1, 2], InputValues::I64(vec![patches.rows.into(), patches.columns.into()])),
+        ];
+        Ok(Inputs { width, height, tensors })
+    }
+}
+
+/// What a tower reads, in words.
+fn reads(config: &VisionConfig) -> String {
+    if config.flexible { format!("patches of {} pixels", config.patch) } else { format!("{0} x {0} pixels", config.side) }
+}
 
 /// The picture of `inputs`, `[1, 3, side, side]`.
 ///
@@ -41,23 +101,5 @@ pub fn read_patches(inputs: Inputs, config: &VisionConfig) -> Result<(Vec<f32>, 
             Ok((values, [rows, columns]))
         }
         _ => Err(wrong(format!("pixel_values are {has:?} for {rows} x {columns} patches; the model reads [1, patches, {pixels}]"))),
-    }
-}
-
-/// A bundle's image processor.
-pub struct Pictures {
-    processor: RefCell<()>,
-}
-
-impl Pictures {
-    /// That of a bundle, which must make what the tower reads.
-    pub fn of_bundle(_bundle: &Bundle, _config: &VisionConfig) -> Result<Self, LoadError> {
-        Ok(Self { processor: RefCell::new(()) })
-    }
-
-    /// The tensors of a picture.
-    pub fn prepare(&self, _frame: &Frame) -> Result<Inputs, ModelError> {
-        self.processor.borrow_mut();
-        Err(ModelError::Unsupported { what: "pre" })
     }
 }

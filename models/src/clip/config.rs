@@ -6,8 +6,8 @@ use crate::blocks::{Head, VisionConfig};
 use crate::joint::{JointConfig, Scoring};
 use crate::plan::fields::Fields;
 use crate::plan::{Declared, PlanError};
-use crate::text::encoder::Pooling;
 use crate::text::TextConfig;
+use crate::text::encoder::Pooling;
 
 /// `eos_token_id` of configurations before transformers 4.31, which was wrong: with it, the largest id ends the text.
 const LEGACY_END: u32 = 2;

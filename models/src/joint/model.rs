@@ -115,6 +115,11 @@ impl Model for JointModel {
         Ok(Encoded::new(width, height, Vector(vector)))
     }
 
+    fn prompt_ids(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        let tokenizer = self.tokenizer.as_ref().ok_or(ModelError::Unsupported { what: "read texts" })?;
+        Ok(tokenizer.encode(text)?.ids)
+    }
+
     fn embedder(&self) -> Option<&dyn Embedder> {
         Some(self)
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 use ocelli_bundle::Bundle;
 use ocelli_flow::{
-    Caption, CaptionOptions, Captioner as CaptionerTrait, Detection, Embedder, Embedding, Encoded, Frame, GroundOptions, Grounder, Inputs, Model,
-    ModelError, PhraseSet,
+    Caption, CaptionOptions, Captioner as CaptionerTrait, Detection, Embedder, Embedding, Encoded, Frame, GroundOptions, Grounder, Inputs,
+    Model, ModelError, PhraseSet,
 };
 use ocelli_preprocess::Squash;
 
@@ -140,6 +140,10 @@ impl Model for Nano {
         let picture = Tensor::from_data(TensorData::new(pixels, [1, 3, SIDE, SIDE]), &self.device);
         let seen = Seen { maps: self.backbone.forward(picture), joint: OnceCell::new() };
         Ok(Encoded::new(width, height, seen))
+    }
+
+    fn prompt_ids(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        self.tokenizer.encode(text)
     }
 
     fn embedder(&self) -> Option<&dyn Embedder> {

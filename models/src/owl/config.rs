@@ -56,12 +56,8 @@ pub fn of_transformers(declared: &Declared<'_>) -> Result<OwlConfig, PlanError> 
     let (seen, read) = (fields.below_or_default("vision_config"), fields.below_or_default("text_config"));
     let (side, patch) = if second { (960, 16) } else { (768, 32) };
     let vision = vision(&seen, 1)?;
-    let vision = VisionConfig {
-        side: seen.side("image_size", side)?,
-        patch: seen.side("patch_size", patch)?,
-        head: Head::Tokens,
-        ..vision
-    };
+    let vision =
+        VisionConfig { side: seen.side("image_size", side)?, patch: seen.side("patch_size", patch)?, head: Head::Tokens, ..vision };
     let text = TextConfig {
         max_tokens: read.size("max_position_embeddings", 16)?,
         pooling: Pooling::LargestId,

@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use ocelli_bundle::Bundle;
-use ocelli_flow::{
-    BoundingBox, Detection, Embedding, Encoded, Frame, GroundOptions, Grounder, Inputs, Model, ModelError, PhraseSet,
-};
+use ocelli_flow::{BoundingBox, Detection, Embedding, Encoded, Frame, GroundOptions, Grounder, Inputs, Model, ModelError, PhraseSet};
 
 use super::forward::{Detector, Patches};
 use super::select::{self, Chosen};
@@ -108,6 +106,10 @@ impl Model for Owl {
         Ok(Encoded::new(width, height, Seen { patches, read: OnceCell::new() }))
     }
 
+    fn prompt_ids(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        Ok(self.tokenizer.encode(text)?.ids)
+    }
+
     fn grounder(&self) -> Option<&dyn Grounder> {
         Some(self)
     }
@@ -132,9 +134,7 @@ impl Grounder for Owl {
         let read = seen.read();
         let patch = match &read.objectness {
             // The first of equals, as `argmax`.
-            Some(objectness) => {
-                objectness.iter().enumerate().fold(0, |best, (i, value)| if *value > objectness[best] { i } else { best })
-            }
+            Some(objectness) => objectness.iter().enumerate().fold(0, |best, (i, value)| if *value > objectness[best] { i } else { best }),
             None => select::query_box(&read.boxes, &numbers(vectors.clone()), joint),
         };
         let query = vectors.narrow(0, patch, 1);

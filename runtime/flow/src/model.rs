@@ -24,6 +24,11 @@ pub trait Model: Send {
         self.encode_inputs(self.preprocess(frame)?)
     }
 
+    /// The token ids of a text as the model's text tower reads them, special tokens and padding included.
+    fn prompt_ids(&self, _text: &str) -> Result<Vec<u32>, ModelError> {
+        Err(ModelError::Unsupported { what: "read texts" })
+    }
+
     /// The joint embedding of pictures and text, if it has one.
     fn embedder(&self) -> Option<&dyn Embedder> {
         None

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use ocelli_ops::device::DeviceChoice;
 
-use crate::commands::{bench, caption, classify, completions, embed, eval, ground, inspect, preprocess, run, search};
+use crate::commands::{bench, caption, classify, completions, embed, eval, ground, inspect, preprocess, run, search, verify};
 
 /// See what is in pictures and camera frames, where it is, and say it in one sentence. Offline.
 #[derive(Debug, Parser)]
@@ -18,7 +18,7 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "Results go to standard output, everything else to standard error. \
-Exit codes: 0 done; 1 done, but some pictures of `run` were bad (or `inspect --verify` found damage); \
+Exit codes: 0 done; 1 done, but some pictures of `run` were bad (or `inspect --verify` found damage, or `verify` a difference); \
 2 the command or its input was wrong.";
 
 /// Understood by every command.
@@ -71,6 +71,8 @@ pub enum Command {
     Eval(eval::Args),
     /// What is in a bundle
     Inspect(inspect::Args),
+    /// Whether this build and device compute what the bundle's golden vectors say
+    Verify(verify::Args),
     /// How long each stage takes on this machine
     Bench(bench::Args),
     /// Completions for a shell, on standard output

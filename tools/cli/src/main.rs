@@ -60,6 +60,7 @@ fn main() -> ExitCode {
         Command::Search(args) => commands::search::run(&session, args),
         Command::Eval(args) => commands::eval::run(&session, args),
         Command::Inspect(args) => commands::inspect::run(&session, args),
+        Command::Verify(args) => commands::verify::run(&session, args),
         Command::Bench(args) => commands::bench::run(&session, args),
         Command::Completions(args) => commands::completions::run(&args),
     });

@@ -95,10 +95,11 @@ pub fn write(inputs: &Inputs, image: &str, path: &Path) -> Result<()> {
         let dtype = if matches!(tensor.values, InputValues::F32(_)) { Dtype::F32 } else { Dtype::I64 };
         views.push((tensor.name.as_ref(), TensorView::new(dtype, tensor.shape.clone(), bytes)?));
     }
-    let notes: HashMap<String, String> = [("width", inputs.width.to_string()), ("height", inputs.height.to_string()), ("image", image.to_owned())]
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect();
+    let notes: HashMap<String, String> =
+        [("width", inputs.width.to_string()), ("height", inputs.height.to_string()), ("image", image.to_owned())]
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect();
     serialize_to_file(views, Some(notes), path).with_context(|| format!("{}: cannot write the tensors", path.display()))
 }
 

@@ -74,13 +74,14 @@ pub fn run(args: &Args) -> Result<()> {
     let model = Nano::load(&first, &Device::flex())?;
     let mut writer = bundle(args)?;
     for path in &args.golden {
-        golden::record(&mut writer, &model, &golden_input(path)?, GOLDEN_TOLERANCE)?;
+        let input = golden_input(path)?;
+        golden::record(&mut writer, golden::outputs(&model, &input, Some(1))?, &input, GOLDEN_TOLERANCE)?;
     }
     writer.write_to(&args.out)?;
     let bundle = Bundle::open(&args.out)?;
     bundle.verify()?;
     for deviation in golden::check(&bundle, &Device::flex())? {
-        ensure!(deviation.is_within(), "{}: computed anew, it is off by {}", deviation.tensor, deviation.relative);
+        ensure!(deviation.is_within(), "{} of {}: computed anew, it is off by {}", deviation.stage, deviation.input, deviation.relative);
     }
     eprintln!("{}: {:.2} MB", args.out.display(), bundle.size_bytes() as f64 / 1e6);
     Ok(())

@@ -9,7 +9,12 @@ fn line(line: &Line<'_>) -> String {
 }
 
 fn detection() -> flow::Detection {
-    flow::Detection { phrase: "a dog".into(), score: 0.75, bbox: flow::BoundingBox { x0: 1.5, y0: 2.0, x1: 30.25, y1: 40.0 }, objectness: None }
+    flow::Detection {
+        phrase: "a dog".into(),
+        score: 0.75,
+        bbox: flow::BoundingBox { x0: 1.5, y0: 2.0, x1: 30.25, y1: 40.0 },
+        objectness: None,
+    }
 }
 
 fn caption() -> flow::Caption {

@@ -95,10 +95,14 @@ pub fn run(session: &Session, args: Args) -> Result<Outcome> {
     while let Some(input) = rest.first() {
         let done = match input {
             Input::Picture(source) => {
-                images.look_at(&source.path().to_string_lossy(), || source.read(), |name, looked| {
-                    let embedding = embedder.embed_image(&looked.encode(&*model)?, args.raw)?;
-                    printer.image(name, &embedding).map_err(ImageError::Fatal)
-                })?;
+                images.look_at(
+                    &source.path().to_string_lossy(),
+                    || source.read(),
+                    |name, looked| {
+                        let embedding = embedder.embed_image(&looked.encode(&*model)?, args.raw)?;
+                        printer.image(name, &embedding).map_err(ImageError::Fatal)
+                    },
+                )?;
                 1
             }
             Input::Text(_) => {

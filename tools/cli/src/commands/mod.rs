@@ -11,3 +11,4 @@ pub mod inspect;
 pub mod preprocess;
 pub mod run;
 pub mod search;
+pub mod verify;

@@ -1,0 +1,254 @@
+//! A picture to a model's input.
+
+use std::ops::Range;
+
+use ocelli_flow::Frame;
+
+use crate::blur::{Blurring, sigmas};
+use crate::filter::{Filter, Scaling};
+use crate::geometry::Geometry;
+use crate::passes::CHANNELS;
+use crate::plan::{Plan, Span};
+use crate::recipe::{MOST_SIDE, Normalise, Recipe, RecipeError, Resize};
+use crate::resample::Resample;
+use crate::source::Source;
+
+/// A model's input, made from one picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prepared {
+    /// Planar, `[3][height][width]`, red first; for patches `[max_patches][patch * patch * 3]`, each patch row by row, its pixels red,
+    /// green, blue; those that remain empty are zeros.
+    pub values: Vec<f32>,
+    /// Height in pixels; for patches that of the resized picture.
+    pub height: u32,
+    /// Width in pixels; for patches that of the resized picture.
+    pub width: u32,
+    /// How the patches lie, where the input is a list of them.
+    pub patches: Option<Patches>,
+    /// Where the input lies in the picture.
+    pub geometry: Geometry,
+}
+
+/// Rows and columns of patches (`spatial_shapes` of SigLIP 2); they follow each other row by row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patches {
+    /// Rows of patches.
+    pub rows: u32,
+    /// Patches of a row.
+    pub columns: u32,
+}
+
+impl Patches {
+    /// Patches that are not empty (the ones of SigLIP 2's `pixel_attention_mask`).
+    pub fn used(&self) -> usize {
+        self.rows as usize * self.columns as usize
+    }
+}
+
+/// A picture that the recipe cannot be applied to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PrepareError {
+    /// The recipe has no crop and would make a long picture too large.
+    #[error("the picture would be resized to {width} x {height} pixels; {MOST_SIDE} x {MOST_SIDE} are possible: crop it first")]
+    TooLarge {
+        /// Rows of the resized picture.
+        height: u64,
+        /// Pixels of a row.
+        width: u64,
+    },
+    /// So many rows of the picture count for one row of the input that too much would have to be kept.
+    #[error("a picture of {width} x {height} pixels is too long for this input: crop it first")]
+    TooLong {
+        /// Rows of the picture.
+        height: u32,
+        /// Pixels of a row.
+        width: u32,
+    },
+}
+
+/// Prepares pictures as a [`Recipe`] says.
+///
+/// Weights and buffers are kept from picture to picture: a stream of frames of one size computes no weights and, through
+/// [`Processor::prepare_into`], allocates nothing. Only the rows and columns that the crop keeps are resized.
+///
+/// The reference is the torchvision backend of Hugging Face's image processors on a CPU, whose 8-bit resize this reproduces to the bit.
+/// OWLv2's floating-point resize is equal but for rounding.
+#[derive(Debug, Clone)]
+pub struct Processor {
+    recipe: Recipe,
+    levels: Box<[[f32; 256]; CHANNELS]>,
+    /// What `weights` were computed for: height and width.
+    source: Option<(u32, u32)>,
+    plan: Option<Plan>,
+    bytes: Resample<i16>,
+    floats: Resample<f32>,
+}
+
+impl Processor {
+    /// A processor that follows `recipe`, if that is possible ([`Recipe::validate`]).
+    pub fn new(recipe: Recipe) -> Result<Self, RecipeError> {
+        recipe.validate()?;
+        let levels = recipe.levels();
+        Ok(Self { recipe, levels, source: None, plan: None, bytes: Resample::default(), floats: Resample::default() })
+    }
+
+    /// What it follows.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// The input made from a frame.
+    ///
+    /// # Errors
+    /// A picture that is too long for the recipe.
+    pub fn prepare(&mut self, frame: &Frame) -> Result<Prepared, PrepareError> {
+        self.prepare_source(&Source::rgb(frame))
+    }
+
+    /// The input made from a picture wherever it lies, equal to that of its RGB copy.
+    ///
+    /// # Errors
+    /// A picture that is too long for the recipe.
+    pub fn prepare_source(&mut self, source: &Source<'_>) -> Result<Prepared, PrepareError> {
+        let mut values = Vec::new();
+        let (plan, geometry) = self.fill(source, &mut values)?;
+        let patches = self.patches(&plan);
+        Ok(Prepared { values, height: plan.rows.output, width: plan.columns.output, patches, geometry })
+    }
+
+    /// The same into the buffer of an earlier input, which is kept if it is large enough. After an error `prepared` is as it was, but for
+    /// its values.
+    ///
+    /// # Errors
+    /// A picture that is too long for the recipe.
+    pub fn prepare_into(&mut self, source: &Source<'_>, prepared: &mut Prepared) -> Result<(), PrepareError> {
+        let (plan, geometry) = self.fill(source, &mut prepared.values)?;
+        prepared.patches = self.patches(&plan);
+        (prepared.height, prepared.width, prepared.geometry) = (plan.rows.output, plan.columns.output, geometry);
+        Ok(())
+    }
+
+    fn patches(&self, plan: &Plan) -> Option<Patches> {
+        let Some(Resize::Patches { patch, .. }) = self.recipe.resize else { return None };
+        Some(Patches { rows: plan.rows.output / patch, columns: plan.columns.output / patch })
+    }
+
+    fn fill(&mut self, source: &Source<'_>, values: &mut Vec<f32>) -> Result<(Plan, Geometry), PrepareError> {
+        let plan = self.plan(source.height(), source.width())?;
+        match self.recipe.resize {
+            Some(Resize::PadSquare(_)) => self.padded(source, &plan, values),
+            Some(Resize::Patches { patch, max_patches }) => self.patched(source, &plan, [patch, max_patches], values),
+            _ => self.planar(source, &plan, values),
+        }
+        let padded = matches!(self.recipe.resize, Some(Resize::PadSquare(_)));
+        Ok((plan, plan.geometry(padded)))
+    }
+
+    /// The plan for a picture of this size; its weights are set.
+    fn plan(&mut self, height: u32, width: u32) -> Result<Plan, PrepareError> {
+        if let Some(plan) = self.plan.filter(|_| self.source == Some((height, width))) {
+            return Ok(plan);
+        }
+        self.plan = None;
+        self.source = Some((height, width));
+        let plan = Plan::new(&self.recipe, height, width).map_err(|(height, width)| PrepareError::TooLarge { height, width })?;
+        let set = if let Some(Resize::PadSquare(size)) = self.recipe.resize {
+            let side = height.max(width);
+            let [across, down] = sigmas(side, size.height, size.width);
+            self.floats.set(|columns, rows| {
+                Blurring { side, picture: width, output: size.width, sigma: across }.weights(columns);
+                Blurring { side, picture: height, output: size.height, sigma: down }.weights(rows);
+            })
+        } else {
+            let filter = self.recipe.filter;
+            let scaling = |Span { source, resized, .. }: Span| Scaling { input: source, output: resized, filter };
+            self.bytes.set(|columns, rows| {
+                scaling(plan.columns).weights(plan.columns.start, plan.columns.count, columns);
+                scaling(plan.rows).weights(plan.rows.start, plan.rows.count, rows);
+            })
+        };
+        set.ok_or(PrepareError::TooLong { height, width })?;
+        self.plan = Some(plan);
+        Ok(plan)
+    }
+
+    /// Resized and cropped, `[3][height][width]`.
+    fn planar(&mut self, source: &Source<'_>, plan: &Plan, values: &mut Vec<f32>) {
+        let (height, width) = (plan.rows.output as usize, plan.columns.output as usize);
+        let plane = height * width;
+        let [reds, greens, blues] = &*self.levels;
+        values.resize(CHANNELS * plane, 0.0);
+        let (red, rest) = values.split_at_mut(plane);
+        let (green, blue) = rest.split_at_mut(plane);
+        if plan.rows.count < plan.rows.output || plan.columns.count < plan.columns.output {
+            red.fill(reds[0]);
+            green.fill(greens[0]);
+            blue.fill(blues[0]);
+        }
+        let (top, left, count) = (plan.rows.place as usize, plan.columns.place as usize, plan.columns.count as usize);
+        self.bytes.run(source, |i, row| {
+            let part = row_of(top + i, width, left, count);
+            let (red, green, blue) = (&mut red[part.clone()], &mut green[part.clone()], &mut blue[part]);
+            for (((pixel, r), g), b) in row.as_chunks::<CHANNELS>().0.iter().zip(red).zip(green).zip(blue) {
+                *r = reds[usize::from(pixel[0])];
+                *g = greens[usize::from(pixel[1])];
+                *b = blues[usize::from(pixel[2])];
+            }
+        });
+    }
+
+    /// Blurred and interpolated, `[3][height][width]`: rescaled before it is normalised, as OWLv2 does.
+    fn padded(&mut self, source: &Source<'_>, plan: &Plan, values: &mut Vec<f32>) {
+        let (height, width) = (plan.rows.output as usize, plan.columns.output as usize);
+        let plane = height * width;
+        let factor = self.recipe.rescale.unwrap_or(1.0) as f32;
+        let Normalise { mean, std } = self.recipe.normalise.unwrap_or(Normalise { mean: [0.0; 3], std: [1.0; 3] });
+        values.resize(CHANNELS * plane, 0.0);
+        self.floats.run(source, |i, row| {
+            for (c, values) in values.chunks_exact_mut(plane).enumerate() {
+                for (value, pixel) in values[row_of(i, width, 0, width)].iter_mut().zip(row.as_chunks::<CHANNELS>().0) {
+                    *value = (pixel[c] * factor - mean[c]) / std[c];
+                }
+            }
+        });
+    }
+
+    /// Resized and cut into patches, `[max_patches][patch][patch][3]`.
+    fn patched(&mut self, source: &Source<'_>, plan: &Plan, [patch, max_patches]: [u32; 2], values: &mut Vec<f32>) {
+        let patch = patch as usize;
+        let (side, len) = (patch * CHANNELS, patch * patch * CHANNELS);
+        let columns = plan.columns.output as usize / patch;
+        let levels = &self.levels;
+        values.clear();
+        values.resize(max_patches as usize * len, 0.0);
+        self.bytes.run(source, |i, row| {
+            let patches = values[i / patch * columns * len..].chunks_exact_mut(len);
+            for (part, values) in row.chunks_exact(side).zip(patches) {
+                let values = values[i % patch * side..][..side].as_chunks_mut::<CHANNELS>().0;
+                for (value, pixel) in values.iter_mut().zip(part.as_chunks::<CHANNELS>().0) {
+                    *value = std::array::from_fn(|c| levels[c][usize::from(pixel[c])]);
+                }
+            }
+        });
+    }
+
+    /// Whether pictures of any size become inputs of one size, and which: height and width.
+    pub fn input_size(&self) -> Option<(u32, u32)> {
+        match (self.recipe.crop, self.recipe.resize) {
+            (Some(size), _) | (None, Some(Resize::Squash(size) | Resize::PadSquare(size))) => Some((size.height, size.width)),
+            _ => None,
+        }
+    }
+
+    /// The filter in use; OWLv2's blur is none of them.
+    pub fn filter(&self) -> Filter {
+        self.recipe.filter
+    }
+}
+
+/// The values `left..left + count` of row `y` in a plane of this width.
+fn row_of(y: usize, width: usize, left: usize, count: usize) -> Range<usize> {
+    let at = y * width + left;
+    at..at + count
+}
