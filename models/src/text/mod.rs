@@ -1,9 +1,11 @@
 //! Text: tokenizers, text towers, and beam search. The only place that knows the `tokenizers` crate.
 
 pub mod beam;
+pub mod build;
 pub mod cache;
 pub mod encoder;
 pub mod prompt;
+pub mod sentencepiece;
 pub mod tokenizer;
 pub mod tower;
 

@@ -160,6 +160,11 @@ impl Bundle {
         self.index.values().map(|&at| self.view(&self.entries[at]))
     }
 
+    /// All tensors in the order in which they lie in the file.
+    pub fn in_file_order(&self) -> impl Iterator<Item = TensorView<'_>> {
+        self.entries.iter().filter(|entry| entry.name != seal::NAME).map(|entry| self.view(entry))
+    }
+
     /// Size of the whole file in bytes.
     pub fn size_bytes(&self) -> u64 {
         self.bytes.len() as u64
