@@ -9,11 +9,16 @@ mod pictures;
 /// Starting the program and reading what it said.
 mod program;
 
+/// Checkpoints of every form, and broken ones.
+mod checkpoints;
+
 /// Bundles that are cut, damaged, or none.
 mod bad_bundle;
 /// Commands and single inputs that are wrong: one sentence on standard error, exit code 2.
 mod bad_input;
 
+/// `import`: checkpoints that become bundles, and those that do not.
+mod import;
 /// `run` over folders: a bad picture does not stop the rest.
 #[cfg(feature = "nano")]
 mod folder;

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `tokenizer.json` | it is taken as it is |
 //! | `vocab.json`, `merges.txt` | CLIP's byte-pair encoding |
-//! | `spiece.model`, `tokenizer.model` | sentencepiece, see [`sentencepiece`](super::sentencepiece) |
+//! | `spiece.model`, `tokenizer.model` | sentencepiece, unigram and BPE |
 //!
 //! What the checkpoint's processor does besides is put into the file: texts are cut, and padded where the model was trained so. The tokens are
 //! those of transformers 5.23, where <https://github.com/huggingface/transformers/tree/v5.23.0/src/transformers/models> has the classes named
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokenizers::normalizers::{Lowercase, Sequence};
 use tokenizers::{NormalizerWrapper, PaddingDirection, PaddingParams, PaddingStrategy, TruncationDirection, TruncationParams};
 
-use super::sentencepiece;
+use super::{charsmap, sentencepiece};
 use crate::plan::TextPlan;
 
 /// Longest file of a tokenizer that is read, in bytes: four times Gemma's.
@@ -85,11 +85,11 @@ impl TokenizerFiles {
     /// Where the files are no tokenizer, or lack a token that is needed.
     pub fn build(&self, plan: &TextPlan) -> Result<String, BuildError> {
         let class = self.class();
-        let made = |json: &Value| parse("the tokenizer", json.to_string().as_bytes());
+        let made = |json: &Value| parse("the tokenizer", &json.to_string());
         let mut tokenizer = match (&self.tokenizer_json, &self.sentencepiece, &self.vocabulary, &self.merges) {
             // transformers reads this class's spiece.model even where there is a tokenizer.json.
             (_, Some(model), ..) if class == Class::Siglip => made(&sentencepiece::siglip(model, &self.sentencepiece_facts())?)?,
-            (Some(json), ..) => parse("tokenizer.json", json.as_bytes())?,
+            (Some(json), ..) => parse("tokenizer.json", json)?,
             (None, Some(model), ..) => made(&sentencepiece::gemma(model, &self.sentencepiece_facts())?)?,
             (None, None, Some(vocabulary), Some(merges)) => made(&self.clip(vocabulary, merges)?)?,
             (None, None, Some(_), None) => return Err(BuildError::Incomplete("vocab.json without merges.txt; download that, too".into())),
@@ -200,8 +200,10 @@ impl TokenizerFiles {
     }
 }
 
-fn parse(file: &'static str, json: &[u8]) -> Result<tokenizers::Tokenizer, BuildError> {
-    tokenizers::Tokenizer::from_bytes(json).map_err(|error| BuildError::Damaged { file, reason: error.to_string() })
+fn parse(file: &'static str, json: &str) -> Result<tokenizers::Tokenizer, BuildError> {
+    let damaged = |reason: String| BuildError::Damaged { file, reason };
+    charsmap::check_json(json).map_err(damaged)?;
+    tokenizers::Tokenizer::from_bytes(json.as_bytes()).map_err(|error| damaged(error.to_string()))
 }
 
 /// Whether a normalizer makes texts lower case.

@@ -3,9 +3,10 @@
 pub mod beam;
 pub mod build;
 pub mod cache;
+mod charsmap;
 pub mod encoder;
 pub mod prompt;
-pub mod sentencepiece;
+mod sentencepiece;
 pub mod tokenizer;
 pub mod tower;
 
