@@ -36,7 +36,8 @@ impl Checkpoint {
 
     /// A small `CLIPModel`.
     pub fn clip() -> Self {
-        let tower = |width: usize| json!({"hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": 2, "num_attention_heads": 2});
+        let tower =
+            |width: usize| json!({"hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": 2, "num_attention_heads": 2});
         let mut config = json!({"architectures": ["CLIPModel"], "model_type": "clip", "projection_dim": 24});
         config["text_config"] = tower(32);
         config["text_config"]["vocab_size"] = json!(520);
@@ -194,7 +195,8 @@ fn zip(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     for (name, bytes) in files {
         let size = (bytes.len() as u32).to_le_bytes();
         // Version, flags, method, time and date, checksum, both sizes, lengths of the name and of nothing more.
-        let fixed = [&[20, 0, 0, 0, 0, 0, 0, 0, 33, 0], &crc32(bytes).to_le_bytes()[..], &size, &size, &(name.len() as u16).to_le_bytes(), &[0, 0]];
+        let fixed =
+            [&[20, 0, 0, 0, 0, 0, 0, 0, 33, 0], &crc32(bytes).to_le_bytes()[..], &size, &size, &(name.len() as u16).to_le_bytes(), &[0, 0]];
         let (fixed, offset) = (fixed.concat(), archive.len() as u32);
         archive.extend([b"PK\x03\x04", fixed.as_slice(), name.as_bytes(), bytes].concat());
         directory.extend([b"PK\x01\x02\x14\x00", fixed.as_slice(), &[0; 10], &offset.to_le_bytes(), name.as_bytes()].concat());

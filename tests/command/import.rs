@@ -62,7 +62,8 @@ fn a_large_checkpoint_does_not_need_its_size_in_memory() {
     let (source, folder) = (tempdir().unwrap(), tempdir().unwrap());
     let mut config = Checkpoint::clip().config;
     config["projection_dim"] = json!(512);
-    let tower = |width: usize| json!({"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": 12, "num_attention_heads": 8});
+    let tower =
+        |width: usize| json!({"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": 12, "num_attention_heads": 8});
     (config["text_config"], config["vision_config"]) = (tower(512), tower(768));
     config["vision_config"]["patch_size"] = json!(32);
     config["vision_config"]["image_size"] = json!(224);

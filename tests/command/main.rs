@@ -17,14 +17,14 @@ mod bad_bundle;
 /// Commands and single inputs that are wrong: one sentence on standard error, exit code 2.
 mod bad_input;
 
-/// `import`: checkpoints that become bundles, and those that do not.
-mod import;
 /// `run` over folders: a bad picture does not stop the rest.
 #[cfg(feature = "nano")]
 mod folder;
 /// The GPU's results against the CPU's.
 #[cfg(all(feature = "nano", feature = "wgpu"))]
 mod gpu;
+/// `import`: checkpoints that become bundles, and those that do not.
+mod import;
 /// Results on the start photographs: the lines of `--json` against the contract and the goldens.
 #[cfg(feature = "nano")]
 mod lines;

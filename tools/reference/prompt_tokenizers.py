@@ -9,15 +9,17 @@
     cases.jsonl                               {"tokenizer", "text", "ids"}: cut and padded as each model's processor does
 """
 
+import contextlib
 import io
 import json
 import logging
 import random
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import sentencepiece
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import pre_tokenizers
 from transformers import CLIPTokenizer, SiglipTokenizer
 
 FOLDER = Path(__file__).resolve().parents[2] / "tests" / "goldens" / "prompts"
@@ -48,27 +50,51 @@ TEXTS = [
 
 
 def sentences(kind, out, **options):
-    with tempfile.NamedTemporaryFile("w", suffix=".tsv", encoding="utf-8") as rules:
-        for source, target in RULES:
-            rules.write(" ".join(f"{ord(c):X}" for c in source) + "\t" + " ".join(f"{ord(c):X}" for c in target) + "\n")
-        rules.flush()
+    # The path of the rules is kept in the model, so it has to be the same every time.
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        with open("rules.tsv", "w", encoding="utf-8") as rules:
+            for source, target in RULES:
+                rules.write(" ".join(f"{ord(c):X}" for c in source) + "\t" + " ".join(f"{ord(c):X}" for c in target) + "\n")
         if options.pop("mapped", True):
-            options["normalization_rule_tsv"] = rules.name
+            options["normalization_rule_tsv"] = "rules.tsv"
         model = io.BytesIO()
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(CORPUS * 3), model_writer=model, model_type=kind, character_coverage=1.0, minloglevel=2, **options
+            sentence_iterator=iter(CORPUS * 3), model_writer=model, model_type=kind, character_coverage=1.0, minloglevel=2, num_threads=1, **options
         )
     out.write_bytes(model.getvalue())
 
 
+def merges_of(words, count):
+    """The most frequent pairs, one after another (Sennrich et al. 2016); of equals the first in alphabetical order, so that it is always the same."""
+    words = Counter(tuple(word[:-1]) + (word[-1] + "</w>",) for word in words)
+    merges = []
+    while len(merges) < count:
+        pairs = Counter()
+        for word, times in words.items():
+            for pair in zip(word, word[1:]):
+                pairs[pair] += times
+        if not pairs:
+            break
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        merges.append(best)
+        joined = Counter()
+        for word, times in words.items():
+            letters, i = [], 0
+            while i < len(word):
+                pair = word[i : i + 2] == best
+                letters.append("".join(best) if pair else word[i])
+                i += 2 if pair else 1
+            joined[tuple(letters)] += times
+        words = joined
+    return merges
+
+
 def clip():
     start, end = "<|startoftext|>", "<|endoftext|>"
-    trained = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    trained.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False)])
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(vocab_size=700, end_of_word_suffix="</w>", initial_alphabet=letters, show_progress=False)
-    trained.train_from_iterator(CORPUS, trainer)
-    merges = json.loads(trained.to_str())["model"]["merges"]
+    split = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    words = [split.pre_tokenize_str(word)[0][0] for line in CORPUS for word in line.split()]
+    merges = merges_of(words, 180)
     tokens = letters + [letter + "</w>" for letter in letters] + ["".join(merge) for merge in merges] + [start, end]
     vocabulary = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
     lines = ["#version: 0.2"] + [" ".join(merge) for merge in merges]
@@ -94,7 +120,9 @@ def main():
     clips = clip()
 
     def gemma_ids(text):
-        found = processor.encode(text.lower())[: LENGTH["gemma"] - 1] + [1]
+        # Letter by letter, as the `tokenizers` library does it: no other sigma at a word's end.
+        lowered = "".join(letter.lower() for letter in text)
+        found = processor.encode(lowered)[: LENGTH["gemma"] - 1] + [1]
         return found + [0] * (LENGTH["gemma"] - len(found))
 
     with open(FOLDER / "cases.jsonl", "w", encoding="utf-8") as cases:

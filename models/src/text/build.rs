@@ -106,7 +106,9 @@ impl TokenizerFiles {
         tokenizer.with_truncation(Some(cut)).map_err(|error| wrong(format!("texts cannot be cut to {}: {error}", plan.max_tokens)))?;
         let padding = if plan.padded {
             let token = self.special("pad_token").unwrap_or_else(|| if class == Class::Siglip { "</s>" } else { "<pad>" }.to_owned());
-            let id = tokenizer.token_to_id(&token).ok_or_else(|| wrong(format!("the vocabulary has no {token:?}, with which texts are padded")))?;
+            let id = tokenizer
+                .token_to_id(&token)
+                .ok_or_else(|| wrong(format!("the vocabulary has no {token:?}, with which texts are padded")))?;
             let left = self.config["padding_side"].as_str().map_or(class == Class::Siglip2, |side| side == "left");
             Some(PaddingParams {
                 strategy: PaddingStrategy::Fixed(plan.max_tokens),
@@ -159,9 +161,8 @@ impl TokenizerFiles {
         let damaged = |file, reason: String| BuildError::Damaged { file, reason };
         let vocabulary: Value = serde_json::from_str(vocabulary).map_err(|error| damaged("vocab.json", error.to_string()))?;
         let (start, end) = ("<|startoftext|>", "<|endoftext|>");
-        let id = |token: &str| {
-            vocabulary[token].as_u64().ok_or_else(|| damaged("vocab.json", format!("has no {token}, and so is not CLIP's")))
-        };
+        let id =
+            |token: &str| vocabulary[token].as_u64().ok_or_else(|| damaged("vocab.json", format!("has no {token}, and so is not CLIP's")));
         let (start_id, end_id) = (id(start)?, id(end)?);
         let lines = merges.lines().enumerate().filter(|(i, line)| !line.trim().is_empty() && !(*i == 0 && line.starts_with("#version")));
         let pairs: Result<Vec<Value>, BuildError> = lines
@@ -170,9 +171,7 @@ impl TokenizerFiles {
                 _ => Err(damaged("merges.txt", format!("line {} is no pair of tokens", i + 1))),
             })
             .collect();
-        let special = |id: u64, token: &str| {
-            json!({"id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true})
-        };
+        let special = |id: u64, token: &str| json!({"id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true});
         let words = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
         Ok(json!({
             "version": "1.0",

@@ -4,6 +4,7 @@
 //! The map is a length in bytes, a double-array trie of 32-bit units (Darts-clone, <https://github.com/s-yata/darts-clone>), and the
 //! replacements that its values point to, each up to a zero byte.
 
+use serde::Deserialize;
 use serde_json::Value;
 
 /// Whether a map can be followed for every text.
@@ -54,29 +55,42 @@ pub fn check(map: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether a map composes letters with their accents, as those of Unicode's forms NFC and NFKC do.
+pub fn composes(map: &[u8]) -> bool {
+    let (units, _) = map.get(4..).unwrap_or_default().as_chunks::<4>();
+    let unit = |at: usize| units.get(at).map(|unit| u32::from_le_bytes(*unit) as usize);
+    let offset = |unit: usize| (unit >> 10) << ((unit & (1 << 9)) >> 6);
+    let mut state = unit(0).map(offset);
+    let mut last = 0;
+    for byte in "a\u{300}".bytes().map(usize::from) {
+        let here = state.map(|state| state ^ byte);
+        last = here.and_then(unit).filter(|unit| unit & ((1 << 31) | 0xff) == byte).unwrap_or(0);
+        state = here.filter(|_| last != 0).map(|here| here ^ offset(last));
+    }
+    last >> 8 & 1 == 1
+}
+
 /// [`check`] for every map in a `tokenizer.json`.
 pub(super) fn check_json(json: &str) -> Result<(), String> {
-    const KEY: &str = "precompiled_charsmap";
-    // Most tokenizers have none and need not be parsed twice.
-    if !json.contains(KEY) {
-        return Ok(());
+    /// Where there may be one. Everything else, the vocabulary above all, is skipped.
+    #[derive(Deserialize)]
+    struct Steps {
+        #[serde(default)]
+        normalizer: Value,
     }
     fn walk(value: &Value) -> Result<(), String> {
         match value {
             Value::Array(values) => values.iter().try_for_each(walk),
-            Value::Object(fields) => fields.iter().try_for_each(|(key, value)| match value.as_str().filter(|_| key == KEY) {
-                Some(text) => check(&decode(text).ok_or("its map of characters is no base64")?),
-                None => walk(value),
-            }),
+            Value::Object(fields) if fields.contains_key("precompiled_charsmap") || value["type"] == "Precompiled" => {
+                let map = value["precompiled_charsmap"].as_str().and_then(decode);
+                check(&map.ok_or("its map of characters is no base64")?)
+            }
+            Value::Object(fields) => fields.values().try_for_each(walk),
             _ => Ok(()),
         }
     }
-    // The vocabulary is the bulk of it, and has none.
-    let mut parsed: Value = serde_json::from_str(json).map_err(|error| error.to_string())?;
-    if let Some(fields) = parsed.as_object_mut() {
-        fields.remove("model");
-    }
-    walk(&parsed)
+    let steps: Steps = serde_json::from_str(json).map_err(|error| error.to_string())?;
+    walk(&steps.normalizer)
 }
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -94,18 +108,19 @@ pub(super) fn encode(bytes: &[u8]) -> String {
     text
 }
 
+/// What [`encode`] makes the same text of again.
 fn decode(text: &str) -> Option<Vec<u8>> {
-    let text = text.trim_end_matches('=').as_bytes();
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 2);
-    for chunk in text.chunks(4) {
+    let letters = text.trim_end_matches('=').as_bytes();
+    let mut bytes = Vec::with_capacity(letters.len() / 4 * 3 + 2);
+    for chunk in letters.chunks(4) {
         let mut word = 0;
         for &letter in chunk {
             word = word << 6 | ALPHABET.iter().position(|&known| known == letter)? as u32;
         }
         word <<= 6 * (4 - chunk.len());
-        bytes.extend_from_slice(&word.to_be_bytes()[1..chunk.len().max(1)]);
+        bytes.extend_from_slice(&word.to_be_bytes()[1..chunk.len()]);
     }
-    Some(bytes)
+    (encode(&bytes) == text).then_some(bytes)
 }
 
 #[cfg(test)]
@@ -114,11 +129,15 @@ mod tests {
 
     #[test]
     fn base64_there_and_back() {
-        for (bytes, text) in [(&b""[..], ""), (b"f", "Zg=="), (b"fo", "Zm8="), (b"foo", "Zm9v"), (b"foobar", "Zm9vYmFy"), (&[0, 255, 16], "AP8Q")] {
+        for (bytes, text) in
+            [(&b""[..], ""), (b"f", "Zg=="), (b"fo", "Zm8="), (b"foo", "Zm9v"), (b"foobar", "Zm9vYmFy"), (&[0, 255, 16], "AP8Q")]
+        {
             assert_eq!(encode(bytes), text);
             assert_eq!(decode(text).as_deref(), Some(bytes));
         }
-        assert_eq!(decode("a*"), None);
+        for text in ["a*", "Zg", "Zg=", "Zh==", "Z", "Zg==Zg=="] {
+            assert_eq!(decode(text), None, "{text}");
+        }
     }
 
     #[test]
@@ -143,5 +162,9 @@ mod tests {
         assert!(check(&map(1024, &units, b"x\0")).is_err(), "an offset to nowhere");
         let json = format!("{{\"normalizer\":{{\"precompiled_charsmap\":\"{}\"}}}}", encode(&claims));
         assert!(check_json(&json).is_err());
+        for broken in ["\"precompiled_charsmap\":7", "\"x\":1", "\"precompiled_charsmap\":\"=\""] {
+            assert!(check_json(&format!("{{\"normalizer\":[{{\"type\":\"Precompiled\",{broken}}}]}}")).is_err(), "{broken}");
+        }
+        assert_eq!(check_json("{\"normalizer\":null,\"model\":{}}"), Ok(()));
     }
 }

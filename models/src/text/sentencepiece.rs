@@ -155,7 +155,9 @@ impl Model {
                         match field? {
                             (3, Field::Number(1)) => model.pairs = false,
                             (3, Field::Number(2)) => model.pairs = true,
-                            (3, Field::Number(other)) => return Err(damaged(format!("is of type {other}, and only unigram (1) and BPE (2) are read"))),
+                            (3, Field::Number(other)) => {
+                                return Err(damaged(format!("is of type {other}, and only unigram (1) and BPE (2) are read")));
+                            }
                             (35, Field::Number(number)) => model.byte_fallback = number != 0,
                             _ => {}
                         }
@@ -192,8 +194,10 @@ impl Model {
         if self.charsmap.is_empty() {
             return Vec::new();
         }
-        // Composed first: the crate knows one replacement a grapheme.
-        vec![json!({"type": "NFC"}), json!({"type": "Precompiled", "precompiled_charsmap": charsmap::encode(&self.charsmap)})]
+        // Where the map composes letters, they are composed before: the crate knows one replacement a grapheme.
+        let composed = charsmap::composes(&self.charsmap).then(|| json!({"type": "NFC"}));
+        let map = json!({"type": "Precompiled", "precompiled_charsmap": charsmap::encode(&self.charsmap)});
+        composed.into_iter().chain([map]).collect()
     }
 
     fn tokenizer(
@@ -266,7 +270,8 @@ impl Model {
                 }
             }
             own.sort_unstable();
-            pairs.extend(own.into_iter().map(|(_, _, left, right)| (piece.score, left.chars().count(), right.chars().count(), left, right)));
+            pairs
+                .extend(own.into_iter().map(|(_, _, left, right)| (piece.score, left.chars().count(), right.chars().count(), left, right)));
         }
         pairs.sort_by(|a, b| b.0.total_cmp(&a.0).then(b.1.cmp(&a.1)).then(b.2.cmp(&a.2)));
         let merges: Vec<Value> = pairs.iter().map(|(.., left, right)| json!([left, right])).collect();

@@ -91,12 +91,7 @@ pub(crate) struct Body<W> {
 
 impl<W: Write + Seek> Body<W> {
     /// Writes the head with zeros for digests, and the tensors that are in memory.
-    pub(crate) fn begin(
-        bundle: String,
-        out: W,
-        mut tensors: Vec<Slot>,
-        metadata: BTreeMap<String, String>,
-    ) -> Result<Self, BundleError> {
+    pub(crate) fn begin(bundle: String, out: W, mut tensors: Vec<Slot>, metadata: BTreeMap<String, String>) -> Result<Self, BundleError> {
         let index: BTreeMap<String, usize> = tensors.iter().enumerate().map(|(i, slot)| (slot.name.clone(), i)).collect();
         tensors.push(Slot { name: seal::NAME.into(), dtype: DType::U8, shape: vec![seal::LEN], len: seal::LEN, bytes: None });
         let mut body = Self { bundle, out, metadata, tensors, progress: Vec::new(), index, head_len: 0, file_len: 0 };
@@ -163,11 +158,8 @@ impl<W: Write + Seek> Body<W> {
         let digests = serde_json::to_string(&digests).map_err(|error| rejected(CHECKSUMS_KEY, error.to_string()))?;
         let mut metadata = self.metadata.clone();
         metadata.insert(CHECKSUMS_KEY.to_owned(), digests);
-        let planned: Vec<Planned<'_>> = self
-            .tensors
-            .iter()
-            .map(|slot| Planned { name: &slot.name, dtype: slot.dtype, shape: &slot.shape, len: slot.len })
-            .collect();
+        let planned: Vec<Planned<'_>> =
+            self.tensors.iter().map(|slot| Planned { name: &slot.name, dtype: slot.dtype, shape: &slot.shape, len: slot.len }).collect();
         head(&planned, &metadata).map_err(|reason| BundleError::Write { bundle: self.bundle.clone(), reason })
     }
 }

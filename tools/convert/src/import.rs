@@ -70,7 +70,9 @@ pub fn import(path: &Path, output: &Path, options: &Options, progress: &mut dyn 
 
     let mut files: Vec<PathBuf> = checkpoint.files.clone();
     files.push(source.config_file.clone());
-    files.extend(["preprocessor_config.json", "processor_config.json"].map(|name| source.folder.join(name)).into_iter().filter(|p| p.is_file()));
+    files.extend(
+        ["preprocessor_config.json", "processor_config.json"].map(|name| source.folder.join(name)).into_iter().filter(|p| p.is_file()),
+    );
     if plan.text.is_some() {
         files.extend(found.iter().flat_map(|found| found.paths.clone()));
     }

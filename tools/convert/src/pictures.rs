@@ -25,7 +25,9 @@ pub fn recipe(source: &Source) -> Result<Value, ImportError> {
             _ => Size::square(224),
         };
         let recipe = Recipe::open_clip(&source.config["preprocess_cfg"], size);
-        return recipe.map(|recipe| json!(recipe)).map_err(|error| ImportError::Pictures { path: source.config_file.clone(), source: error });
+        return recipe
+            .map(|recipe| json!(recipe))
+            .map_err(|error| ImportError::Pictures { path: source.config_file.clone(), source: error });
     }
     for name in FILES {
         let Some(config) = source.json(name)? else { continue };

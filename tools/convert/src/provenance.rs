@@ -21,7 +21,8 @@ pub fn name(folder: &Path) -> (String, String) {
     let part = |path: Option<&Path>| path.and_then(Path::file_name).and_then(|name| name.to_str()).map(str::to_owned);
     let own = part(Some(&folder)).unwrap_or_else(|| "model".to_owned());
     let above = folder.parent();
-    let repository = part(above.and_then(Path::parent)).and_then(|name| name.strip_prefix("models--").map(|name| name.replacen("--", "/", 1)));
+    let repository =
+        part(above.and_then(Path::parent)).and_then(|name| name.strip_prefix("models--").map(|name| name.replacen("--", "/", 1)));
     match repository {
         Some(repository) if part(above).as_deref() == Some("snapshots") => (repository, own),
         _ => (own, String::new()),

@@ -14,7 +14,8 @@ use tempfile::tempdir;
 use crate::checkpoints::{Checkpoint, pytorch_legacy, pytorch_zip, safetensors};
 
 fn rows(checkpoint: &Checkpoint) -> Vec<Row> {
-    let declared = Declared { config: &checkpoint.config, format: checkpoint.format, tokens: Some(TokenizerFacts { attention_mask: true }) };
+    let declared =
+        Declared { config: &checkpoint.config, format: checkpoint.format, tokens: Some(TokenizerFacts { attention_mask: true }) };
     registry::plan(&declared).unwrap().rows
 }
 
@@ -158,8 +159,15 @@ fn halves_and_integers() {
             }
         } else {
             // A scale for each of 120 channels, rounded up to whole panels; one row's largest value is 127.
-            let scales: Vec<f32> =
-                bundle.tensor(&format!("{linear}.scale")).unwrap().bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+            let scales: Vec<f32> = bundle
+                .tensor(&format!("{linear}.scale"))
+                .unwrap()
+                .bytes
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|b| f32::from_le_bytes(*b))
+                .collect();
             assert_eq!(scales.len(), 128);
             let row = rows(&checkpoint).into_iter().find(|row| row.name == linear).unwrap();
             let values = joined(&checkpoint, &row);

@@ -110,5 +110,8 @@ fn check(name: &str, info: &Info, data: usize) -> Result<(usize, usize), String>
         return Ok((start, end));
     }
     let has = end - start;
-    Err(format!("tensor {name} has {has} bytes, which are not {} of shape {:?}; the file is damaged, download it again", info.dtype, info.shape))
+    Err(format!(
+        "tensor {name} has {has} bytes, which are not {} of shape {:?}; the file is damaged, download it again",
+        info.dtype, info.shape
+    ))
 }
