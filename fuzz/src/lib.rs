@@ -16,8 +16,11 @@ use ocelli_pipeline::picture::decode_bytes;
 use ocelli_preprocess::{Recipe, Size};
 use serde_json::{Value, json};
 
+/// Takes any bytes and comes back.
+type Target = fn(&[u8]);
+
 /// The functions by the names of their seeds' folders.
-pub const TARGETS: [(&str, fn(&[u8])); 6] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("safetensors", safetensors),
     ("pytorch_bin", pytorch_bin),
     ("tokenizer_files", tokenizer_files),

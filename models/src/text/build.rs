@@ -164,7 +164,7 @@ impl TokenizerFiles {
         let id =
             |token: &str| vocabulary[token].as_u64().ok_or_else(|| damaged("vocab.json", format!("has no {token}, and so is not CLIP's")));
         let (start_id, end_id) = (id(start)?, id(end)?);
-        let lines = merges.lines().enumerate().filter(|(i, line)| !line.trim().is_empty() && !(*i == 0 && line.starts_with("#version")));
+        let lines = merges.lines().enumerate().filter(|(i, line)| !line.trim().is_empty() && (*i > 0 || !line.starts_with("#version")));
         let pairs: Result<Vec<Value>, BuildError> = lines
             .map(|(i, line)| match line.trim().split(' ').collect::<Vec<_>>()[..] {
                 [left, right] => Ok(json!([left, right])),

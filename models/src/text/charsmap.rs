@@ -16,7 +16,7 @@ pub fn check(map: &[u8]) -> Result<(), String> {
         return Err(format!("its map of characters has {} bytes", map.len()));
     };
     let length = u32::from_le_bytes(*length) as usize;
-    let Some((trie, texts)) = rest.split_at_checked(length).filter(|_| length % 4 == 0) else {
+    let Some((trie, texts)) = rest.split_at_checked(length).filter(|_| length.is_multiple_of(4)) else {
         return Err(format!("its map of characters claims a trie of {length} bytes, and {} follow", rest.len()));
     };
     let texts = std::str::from_utf8(texts).map_err(|_| "the replacements of its map of characters are no UTF-8".to_owned())?;
