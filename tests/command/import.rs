@@ -7,7 +7,7 @@ use ocelli_bundle::Bundle;
 use serde_json::json;
 use tempfile::tempdir;
 
-use crate::checkpoints::{Checkpoint, pickle, pytorch_zip};
+use crate::checkpoints::{Checkpoint, pickle, pytorch_legacy, pytorch_zip};
 use crate::program::{ocelli, text};
 
 #[test]
@@ -28,6 +28,21 @@ fn a_checkpoint_becomes_a_bundle() {
     assert_eq!(Bundle::open(&output).unwrap().manifest().name, "tiny", "it stays as it was");
     let forced = ocelli(again.into_iter().chain(["--force", "--quiet"])).good();
     assert!(forced.stdout.contains("million parameters as f32") && forced.stderr.is_empty(), "{forced:?}");
+}
+
+#[test]
+fn every_form_is_read() {
+    let (clip, old, folder) = (tempdir().unwrap(), tempdir().unwrap(), tempdir().unwrap());
+    let file = Checkpoint::open_clip().write(clip.path());
+    Checkpoint::clip().describe(old.path());
+    let bin = old.path().join("pytorch_model.bin");
+    fs::write(&bin, pytorch_legacy(&Checkpoint::clip().tensors)).unwrap();
+    for (i, (path, class)) in [(clip.path(), "open_clip"), (file.as_path(), "open_clip"), (bin.as_path(), "CLIPModel")].iter().enumerate() {
+        let output = folder.path().join(format!("{i}.ocelli"));
+        let said = ocelli(["import", text(path), "-o", text(&output), "--json"]).good();
+        assert_eq!(said.lines()[0]["class"].as_str(), Some(*class));
+        ocelli(["embed", "-m", text(&output), "--text", "ab"]).good();
+    }
 }
 
 #[test]

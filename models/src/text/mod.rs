@@ -6,6 +6,7 @@ pub mod cache;
 mod charsmap;
 pub mod encoder;
 pub mod prompt;
+mod protobuf;
 mod sentencepiece;
 pub mod tokenizer;
 pub mod tower;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::build::BuildError;
 use super::charsmap;
+use super::protobuf::{Field, Fields};
 
 /// Longest piece, in bytes: sentencepiece trains none of more than 16 characters unless it is told to.
 const MAX_PIECE_BYTES: usize = 512;
@@ -132,7 +133,7 @@ fn added(id: usize, token: &str, special: bool) -> Value {
     json!({"id": id, "content": token, "single_word": false, "lstrip": true, "rstrip": true, "normalized": false, "special": special})
 }
 
-fn damaged(reason: impl Into<String>) -> BuildError {
+pub(super) fn damaged(reason: impl Into<String>) -> BuildError {
     BuildError::Damaged { file: "the sentencepiece model", reason: reason.into() }
 }
 
@@ -312,72 +313,5 @@ impl Piece {
             return Err(damaged(format!("has a piece {:?} with score {}", piece.text, piece.score)));
         }
         Ok(piece)
-    }
-}
-
-/// A field's value.
-enum Field<'a> {
-    Number(u64),
-    Fixed32(u32),
-    Bytes(&'a [u8]),
-}
-
-/// The fields of a protobuf message, in order.
-struct Fields<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Fields<'a> {
-    fn new(message: &'a [u8]) -> Self {
-        Self { rest: message }
-    }
-
-    fn number(&mut self) -> Option<u64> {
-        let mut number = 0;
-        for i in 0..10 {
-            let (&byte, rest) = self.rest.split_first()?;
-            self.rest = rest;
-            number |= u64::from(byte & 0x7f).checked_shl(7 * i)?;
-            if byte < 0x80 {
-                return Some(number);
-            }
-        }
-        None
-    }
-
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.rest.split_at_checked(length)?;
-        self.rest = rest;
-        Some(taken)
-    }
-
-    fn field(&mut self) -> Option<(u64, Field<'a>)> {
-        let key = self.number()?;
-        let value = match key & 7 {
-            0 => Field::Number(self.number()?),
-            1 => Field::Bytes(self.take(8)?),
-            2 => {
-                let length = usize::try_from(self.number()?).ok()?;
-                Field::Bytes(self.take(length)?)
-            }
-            5 => Field::Fixed32(u32::from_le_bytes(self.take(4)?.try_into().ok()?)),
-            _ => return None,
-        };
-        Some((key >> 3, value))
-    }
-}
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = Result<(u64, Field<'a>), BuildError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.rest.is_empty() {
-            return None;
-        }
-        let field = self.field();
-        if field.is_none() {
-            self.rest = &[];
-        }
-        Some(field.ok_or_else(|| damaged("is damaged, or cut short")))
     }
 }

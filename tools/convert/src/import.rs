@@ -76,6 +76,12 @@ pub fn import(path: &Path, output: &Path, options: &Options, progress: &mut dyn 
     if plan.text.is_some() {
         files.extend(found.iter().flat_map(|found| found.paths.clone()));
     }
+    // Whatever else it is good for, `--force` must not replace the weights by what is made of them.
+    if let Ok(own) = output.canonicalize()
+        && files.iter().any(|file| file.canonicalize().is_ok_and(|file| file == own))
+    {
+        return Err(ImportError::weights(output, "is a file of the checkpoint; give the bundle another name with -o"));
+    }
     let size = |path: &PathBuf| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
     let total = files.iter().map(size).sum::<u64>() + stored_bytes(&plan, options.storage);
     let mut done = 0;

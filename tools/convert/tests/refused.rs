@@ -225,12 +225,12 @@ fn a_pickle_with_code_in_it() {
     let tensors = Checkpoint::clip().tensors;
     let folder = tempdir().unwrap();
     let trace = folder.path().join("it-ran");
-    let shell = pickle::text(&format!("touch {}", trace.display()));
+    let shell = [pickle::text(&format!("touch {}", trace.display()))];
     let bombs = [
-        pickle::call(&pickle::global("os", "system"), &[shell.clone()]),
-        pickle::call(&pickle::global("posix", "system"), &[shell.clone()]),
-        pickle::call(&pickle::global("builtins", "eval"), &[shell.clone()]),
-        pickle::call(&pickle::global("torch", "load"), &[shell]),
+        pickle::call(&pickle::global("os", "system"), &shell),
+        pickle::call(&pickle::global("posix", "system"), &shell),
+        pickle::call(&pickle::global("builtins", "eval"), &shell),
+        pickle::call(&pickle::global("torch", "load"), &shell),
         pickle::global("os", "system"),
     ];
     for bomb in bombs {
@@ -260,4 +260,14 @@ fn pytorch_files_that_are_none() {
     let (_, values) = tensors.get_mut("logit_scale").unwrap();
     values.clear();
     refused(with_bin(&pytorch_zip(&tensors, Vec::new())).path(), &["pytorch_model.bin"]);
+}
+
+#[test]
+fn the_checkpoint_is_not_overwritten() {
+    let folder = tempdir().unwrap();
+    let file = Checkpoint::clip().write(folder.path());
+    let before = fs::read(&file).unwrap();
+    let error = import(folder.path(), &file, &Options::default(), &mut |_, _| {}).unwrap_err();
+    assert!(error.to_string().contains("another name"), "{error}");
+    assert_eq!(fs::read(&file).unwrap(), before);
 }
