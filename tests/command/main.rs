@@ -9,6 +9,9 @@ mod pictures;
 /// Starting the program and reading what it said.
 mod program;
 
+/// Checkpoints of every form, and broken ones.
+mod checkpoints;
+
 /// Bundles that are cut, damaged, or none.
 mod bad_bundle;
 /// Commands and single inputs that are wrong: one sentence on standard error, exit code 2.
@@ -20,6 +23,8 @@ mod folder;
 /// The GPU's results against the CPU's.
 #[cfg(all(feature = "nano", feature = "wgpu"))]
 mod gpu;
+/// `import`: checkpoints that become bundles, and those that do not.
+mod import;
 /// Results on the start photographs: the lines of `--json` against the contract and the goldens.
 #[cfg(feature = "nano")]
 mod lines;

@@ -7,11 +7,15 @@ mod backbone;
 mod bundle;
 /// Dependencies point only down: the manifests against the rule.
 mod dependencies;
+/// Whatever reads files from elsewhere, on files that are nearly right.
+mod fuzz_seeds;
 /// The GPU against the CPU, layer by layer.
 #[cfg(feature = "wgpu")]
 mod gpu;
 /// Integer arithmetic against floats, on trained weights.
 mod precision;
+/// Tokenizers of checkpoints, as transformers has them.
+mod prompts;
 /// What the README promises: its commands, its links.
 mod readme;
 /// Words to token ids and back, as an independent implementation has them.

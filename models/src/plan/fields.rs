@@ -95,7 +95,8 @@ impl<'a> Fields<'a> {
 
     /// What `check` says of the object as a whole.
     pub fn sound(&self, check: Result<(), String>) -> Result<(), PlanError> {
-        check.map_err(|reason| self.wrong("", format!("cannot be true: {reason}")))
+        let place = if self.path.is_empty() { "a size" } else { &self.path };
+        check.map_err(|reason| PlanError::Field { field: place.to_owned(), reason: format!("cannot be true: {reason}") })
     }
 
     fn get(&self, name: &str) -> Option<&'a Value> {

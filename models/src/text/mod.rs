@@ -1,9 +1,13 @@
 //! Text: tokenizers, text towers, and beam search. The only place that knows the `tokenizers` crate.
 
 pub mod beam;
+pub mod build;
 pub mod cache;
+mod charsmap;
 pub mod encoder;
 pub mod prompt;
+mod protobuf;
+mod sentencepiece;
 pub mod tokenizer;
 pub mod tower;
 

@@ -2,6 +2,7 @@
 
 use ocelli_flow::ModelError;
 
+use super::charsmap;
 use crate::LoadError;
 
 /// Longest text that is taken, in bytes: far more than any model reads, and little enough to tokenize in no time.
@@ -20,7 +21,9 @@ pub struct Tokenizer {
 
 /// A `tokenizer.json`.
 pub(super) fn parse(json: &str) -> Result<tokenizers::Tokenizer, LoadError> {
-    tokenizers::Tokenizer::from_bytes(json.as_bytes()).map_err(|error| LoadError::Tokenizer { reason: error.to_string() })
+    let wrong = |reason: String| LoadError::Tokenizer { reason };
+    charsmap::check_json(json).map_err(wrong)?;
+    tokenizers::Tokenizer::from_bytes(json.as_bytes()).map_err(|error| wrong(error.to_string()))
 }
 
 /// An error if `text` is blank or longer than [`MAX_TEXT_BYTES`]; else how to refuse it for another reason.

@@ -38,17 +38,23 @@
 //! | [`reader`] | [`Bundle`]: open, look up; [`TensorView`] |
 //! | [`verify`](mod@verify) | checksums against content |
 //! | [`writer`] | [`BundleWriter`] |
+//! | [`stream`] | [`BundleFile`]: a file whose tensors come in pieces |
+//! | `container` | the bytes before the tensors |
+//! | [`mapped`] | any file as bytes |
 //! | `seal` | the last 64 bytes, and the checks made before anything is parsed |
 //! | `layout` | where tensors may lie |
 //! | `embed` | [`include_aligned!`]: a bundle inside a binary |
 //! | [`error`] | [`BundleError`]: what, where, and what to do |
 
+mod container;
 mod embed;
 pub mod error;
 mod layout;
 pub mod manifest;
+pub mod mapped;
 pub mod reader;
 mod seal;
+pub mod stream;
 pub mod verify;
 pub mod writer;
 
@@ -56,5 +62,7 @@ pub use burn_std::DType;
 pub use embed::Aligned;
 pub use error::{BundleError, Part};
 pub use manifest::{FORMAT_VERSION, GOLDEN_PREFIX, Golden, Manifest, Source};
+pub use mapped::map;
 pub use reader::{Bundle, TensorView};
+pub use stream::BundleFile;
 pub use writer::BundleWriter;

@@ -1,7 +1,6 @@
 //! Opening a bundle and looking things up in it.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::Path;
 
 use burn_std::{AllocationProperty, DType};
@@ -57,21 +56,11 @@ impl Bundle {
     pub fn open(path: &Path) -> Result<Self, BundleError> {
         let origin = path.display().to_string();
         let io = |source| BundleError::Io { bundle: origin.clone(), source };
-        let file = File::open(path).map_err(io)?;
-        let metadata = file.metadata().map_err(io)?;
-        if metadata.is_dir() {
+        if std::fs::metadata(path).map_err(io)?.is_dir() {
             return Err(BundleError::NotABundle { bundle: origin, reason: "it is a folder".into() });
         }
-        // A length of zero cannot be mapped everywhere.
-        if metadata.len() == 0 {
-            seal::header(&origin, &[], 0)?;
-        }
-        // SAFETY: a mapping is sound as long as nobody changes the file under it, which no program can enforce; like every reader
-        // of mapped files this asks it of the caller, above. This process maps it read-only, and this crate's writer replaces
-        // files and never changes them. Should someone do it all the same: lengths and addresses were copied out of the mapping
-        // when it was opened and are not read again, so that only the numbers in tensors can change; `verify` sees that.
-        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(io)?;
-        Self::read(origin, Bytes::from_owner(map))
+        let bytes = crate::map(path).map_err(io)?;
+        Self::read(origin, bytes)
     }
 
     /// Opens a bundle that is part of the binary; see [`include_aligned!`](crate::include_aligned).
@@ -169,6 +158,11 @@ impl Bundle {
     /// All tensors by name, golden vectors included ([`TensorView::is_golden`]).
     pub fn tensors(&self) -> impl ExactSizeIterator<Item = TensorView<'_>> {
         self.index.values().map(|&at| self.view(&self.entries[at]))
+    }
+
+    /// All tensors in the order in which they lie in the file.
+    pub fn in_file_order(&self) -> impl Iterator<Item = TensorView<'_>> {
+        self.entries.iter().filter(|entry| entry.name != seal::NAME).map(|entry| self.view(entry))
     }
 
     /// Size of the whole file in bytes.

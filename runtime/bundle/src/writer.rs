@@ -1,16 +1,15 @@
 //! Writing a bundle.
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Cursor;
 use std::path::Path;
 
-use burn_pack::AtomicFile;
-use burn_std::{Bytes, DType};
+use burn_std::DType;
 use half::f16;
 
-use crate::reader::{CHECKSUMS_KEY, MANIFEST_KEY, RESERVED};
-use crate::{BundleError, Manifest, layout, seal, verify};
+use crate::reader::{MANIFEST_KEY, RESERVED};
+use crate::stream::{Body, BundleFile, Slot, rejected};
+use crate::{BundleError, Manifest, layout};
 
 /// Collects tensors and texts and writes them as one file.
 ///
@@ -18,14 +17,14 @@ use crate::{BundleError, Manifest, layout, seal, verify};
 pub struct BundleWriter {
     manifest: Manifest,
     texts: BTreeMap<String, String>,
-    tensors: Vec<burn_pack::Tensor>,
-    checksums: BTreeMap<String, String>,
+    tensors: Vec<Slot>,
+    names: BTreeSet<String>,
 }
 
 impl BundleWriter {
     /// A bundle with this manifest and nothing else yet.
     pub fn new(manifest: Manifest) -> Self {
-        Self { manifest, texts: BTreeMap::new(), tensors: Vec::new(), checksums: BTreeMap::new() }
+        Self { manifest, texts: BTreeMap::new(), tensors: Vec::new(), names: BTreeSet::new() }
     }
 
     /// The manifest, for what is only known once the tensors are.
@@ -47,22 +46,40 @@ impl BundleWriter {
 
     /// Adds a tensor from its little-endian bytes, row-major.
     pub fn tensor(&mut self, name: &str, dtype: DType, shape: &[usize], bytes: Vec<u8>) -> Result<(), BundleError> {
+        let needed = self.new_tensor(name, dtype, shape)?;
+        if needed != Some(bytes.len()) {
+            return Err(rejected(name, format!("{} bytes of {dtype:?} do not fill the shape {shape:?}", bytes.len())));
+        }
+        self.push(name, dtype, shape, bytes.len(), Some(bytes));
+        Ok(())
+    }
+
+    /// Declares a tensor whose bytes come later: see [`BundleWriter::begin`].
+    pub fn declare(&mut self, name: &str, dtype: DType, shape: &[usize]) -> Result<(), BundleError> {
+        let Some(len) = self.new_tensor(name, dtype, shape)? else {
+            return Err(rejected(name, format!("no memory holds {dtype:?} of shape {shape:?}")));
+        };
+        self.push(name, dtype, shape, len, None);
+        Ok(())
+    }
+
+    fn push(&mut self, name: &str, dtype: DType, shape: &[usize], len: usize, bytes: Option<Vec<u8>>) {
+        self.names.insert(name.into());
+        self.tensors.push(Slot { name: name.into(), dtype, shape: shape.to_vec(), len, bytes });
+    }
+
+    /// The length in bytes of a tensor that may be added, where it can be told.
+    fn new_tensor(&self, name: &str, dtype: DType, shape: &[usize]) -> Result<Option<usize>, BundleError> {
         if name.is_empty() || name.starts_with(RESERVED) {
             return Err(rejected(name, "tensor names are not empty and do not start with `ocelli.`, which is the format's own".into()));
         }
         if !layout::supported(dtype) {
             return Err(rejected(name, format!("elements of type {dtype:?} are not for bundles")));
         }
-        let needed = shape.iter().try_fold(dtype.size(), |product, &size| product.checked_mul(size));
-        if needed != Some(bytes.len()) {
-            return Err(rejected(name, format!("{} bytes of {dtype:?} do not fill the shape {shape:?}", bytes.len())));
-        }
-        if self.checksums.contains_key(name) {
+        if self.names.contains(name) {
             return Err(rejected(name, "added twice".into()));
         }
-        self.checksums.insert(name.into(), verify::sha256(&bytes));
-        self.tensors.push(burn_pack::Tensor::new(name.into(), dtype, shape.to_vec(), None, Bytes::from_bytes_vec(bytes)));
-        Ok(())
+        Ok(shape.iter().try_fold(dtype.size(), |product, &size| product.checked_mul(size)))
     }
 
     /// Adds a tensor of `f32`.
@@ -92,64 +109,33 @@ impl BundleWriter {
 
     /// Writes the file. Whatever is at `path` stays as it was until the new file is complete, and is then replaced.
     pub fn write_to(self, path: &Path) -> Result<(), BundleError> {
-        let bundle = path.display().to_string();
-        let failed = |error: burn_pack::Error| BundleError::Write { bundle: bundle.clone(), reason: error.to_string() };
-        let io = |error: std::io::Error| BundleError::Write { bundle: bundle.clone(), reason: error.to_string() };
-        let container = self.container()?.auto_extension(false);
+        self.begin(path)?.finish()
+    }
 
-        let (scratch, reserved) = AtomicFile::create(path).map_err(failed)?;
-        drop(reserved);
-        container.write_to_file_in_place(scratch.path()).map_err(failed)?;
-        // The head is known only now; its digest goes into the room that the container left for it at the end.
-        let mut file = File::options().read(true).write(true).open(scratch.path()).map_err(io)?;
-        let len = file.metadata().map_err(io)?.len() as usize;
-        let mut start = [0; burn_pack::HEADER_SIZE];
-        file.read_exact(&mut start).map_err(io)?;
-        let mut head = vec![0; seal::header(&bundle, &start, len)?.head_len];
-        file.seek(SeekFrom::Start(0)).map_err(io)?;
-        file.read_exact(&mut head).map_err(io)?;
-        file.seek(SeekFrom::End(-(seal::LEN as i64))).map_err(io)?;
-        file.write_all(&seal::of(&head)).map_err(io)?;
-        file.sync_all().map_err(io)?;
-        drop(file);
-        scratch.commit().map_err(failed)
+    /// Begins the file: the bytes of the tensors that were declared are still to come, and are written as they do.
+    pub fn begin(self, path: &Path) -> Result<BundleFile, BundleError> {
+        let (tensors, metadata) = self.parts()?;
+        BundleFile::create(path, tensors, metadata)
     }
 
     /// The file's content in memory.
     pub fn into_bytes(self) -> Result<Vec<u8>, BundleError> {
-        let failed = |error: burn_pack::Error| BundleError::Write { bundle: "bundle in memory".into(), reason: error.to_string() };
-        let container = self.container()?;
-        let mut bytes = vec![0; container.size().map_err(failed)?];
-        container.write_into(&mut bytes).map_err(failed)?;
-        let header = seal::header("bundle in memory", &bytes, bytes.len())?;
-        let seal = seal::of(&bytes[..header.head_len]);
-        let at = bytes.len() - seal::LEN;
-        bytes[at..].copy_from_slice(&seal);
-        Ok(bytes)
+        let (tensors, metadata) = self.parts()?;
+        Ok(Body::begin("bundle in memory".into(), Cursor::new(Vec::new()), tensors, metadata)?.finish()?.into_inner())
     }
 
-    /// The container, with zeros in place of the seal.
-    fn container(mut self) -> Result<burn_pack::Writer, BundleError> {
+    /// The tensors and the metadata strings, without the checksums.
+    fn parts(self) -> Result<(Vec<Slot>, BTreeMap<String, String>), BundleError> {
         for golden in &self.manifest.golden {
             for name in golden.expected.iter().chain([&golden.input]) {
-                if !self.checksums.contains_key(name) {
+                if !self.names.contains(name) {
                     return Err(rejected(&golden.name, format!("golden vector with tensor `{name}`, which was not added")));
                 }
             }
         }
         let manifest = serde_json::to_string(&self.manifest).map_err(|error| rejected(MANIFEST_KEY, error.to_string()))?;
-        let checksums = serde_json::to_string(&self.checksums).map_err(|error| rejected(CHECKSUMS_KEY, error.to_string()))?;
-        let room = Bytes::from_bytes_vec(vec![0; seal::LEN]);
-        self.tensors.push(burn_pack::Tensor::new(seal::NAME.into(), DType::U8, [seal::LEN], None, room));
-        let mut container =
-            burn_pack::Writer::new(self.tensors).with_metadata(MANIFEST_KEY, &manifest).with_metadata(CHECKSUMS_KEY, &checksums);
-        for (key, text) in &self.texts {
-            container = container.with_metadata(key, text);
-        }
-        Ok(container)
+        let mut metadata = self.texts;
+        metadata.insert(MANIFEST_KEY.to_owned(), manifest);
+        Ok((self.tensors, metadata))
     }
-}
-
-fn rejected(entry: &str, reason: String) -> BundleError {
-    BundleError::Rejected { entry: entry.into(), reason }
 }

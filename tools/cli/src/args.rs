@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use ocelli_ops::device::DeviceChoice;
 
-use crate::commands::{bench, caption, classify, completions, embed, eval, ground, inspect, preprocess, run, search, verify};
+use crate::commands::{bench, caption, classify, completions, embed, eval, ground, import, inspect, preprocess, run, search, verify};
 
 /// See what is in pictures and camera frames, where it is, and say it in one sentence. Offline.
 #[derive(Debug, Parser)]
@@ -69,6 +69,8 @@ pub enum Command {
     Search(search::Args),
     /// Measure a model on a labelled folder
     Eval(eval::Args),
+    /// Make a bundle of a Hugging Face or open_clip checkpoint
+    Import(import::Args),
     /// What is in a bundle
     Inspect(inspect::Args),
     /// Whether this build and device compute what the bundle's golden vectors say

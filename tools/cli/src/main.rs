@@ -59,6 +59,7 @@ fn main() -> ExitCode {
         Command::Caption(args) => commands::caption::run(&session, args),
         Command::Search(args) => commands::search::run(&session, args),
         Command::Eval(args) => commands::eval::run(&session, args),
+        Command::Import(args) => commands::import::run(&session, args),
         Command::Inspect(args) => commands::inspect::run(&session, args),
         Command::Verify(args) => commands::verify::run(&session, args),
         Command::Bench(args) => commands::bench::run(&session, args),

@@ -37,6 +37,11 @@ impl Output {
         Progress::new((!self.quiet).then(|| self.bars.clone()), what, length)
     }
 
+    /// A bar for `what` ("importing") that counts bytes.
+    pub fn bytes(&self, what: &str, length: u64) -> Progress {
+        Progress::of_bytes((!self.quiet).then(|| self.bars.clone()), what, length)
+    }
+
     /// One JSON line.
     pub fn line(&self, value: &impl Serialize) -> Result<()> {
         let line = serde_json::to_string(value).context("cannot write this result as JSON")?;

@@ -18,11 +18,20 @@ pub struct Progress {
 impl Progress {
     /// `place`: where to draw, `None` for nowhere. `length` unknown: a count without an end.
     pub fn new(place: Option<MultiProgress>, what: &str, length: Option<u64>) -> Self {
-        let bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::hidden());
         let template = match length {
             Some(_) => "{msg} {wide_bar} {pos}/{len} · {per_sec} · {eta} left",
             None => "{msg} {spinner} {pos} · {per_sec} · {elapsed}",
         };
+        Self::with_template(place, what, length, template)
+    }
+
+    /// Of bytes.
+    pub fn of_bytes(place: Option<MultiProgress>, what: &str, length: u64) -> Self {
+        Self::with_template(place, what, Some(length), "{msg} {wide_bar} {bytes}/{total_bytes} · {bytes_per_sec} · {eta} left")
+    }
+
+    fn with_template(place: Option<MultiProgress>, what: &str, length: Option<u64>, template: &str) -> Self {
+        let bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::hidden());
         // The templates are constants; the default style stands in if indicatif ever refuses one.
         bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_message(what.to_owned());

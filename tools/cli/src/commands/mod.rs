@@ -7,6 +7,7 @@ pub mod completions;
 pub mod embed;
 pub mod eval;
 pub mod ground;
+pub mod import;
 pub mod inspect;
 pub mod preprocess;
 pub mod run;

@@ -1,0 +1,215 @@
+//! A `tokenizer.json` for a bundle, of whatever files a checkpoint has.
+//!
+//! | files | what they are |
+//! |---|---|
+//! | `tokenizer.json` | it is taken as it is |
+//! | `vocab.json`, `merges.txt` | CLIP's byte-pair encoding |
+//! | `spiece.model`, `tokenizer.model` | sentencepiece, unigram and BPE |
+//!
+//! What the checkpoint's processor does besides is put into the file: texts are cut, and padded where the model was trained so. The tokens are
+//! those of transformers 5.23, where <https://github.com/huggingface/transformers/tree/v5.23.0/src/transformers/models> has the classes named
+//! here.
+
+use serde_json::{Value, json};
+use tokenizers::normalizers::{Lowercase, Sequence};
+use tokenizers::{NormalizerWrapper, PaddingDirection, PaddingParams, PaddingStrategy, TruncationDirection, TruncationParams};
+
+use super::{charsmap, sentencepiece};
+use crate::plan::TextPlan;
+
+/// Longest file of a tokenizer that is read, in bytes: four times Gemma's.
+pub const MAX_TOKENIZER_BYTES: u64 = 1 << 27;
+
+/// The files of a checkpoint's tokenizer.
+#[derive(Debug, Clone, Default)]
+pub struct TokenizerFiles {
+    /// `tokenizer.json`.
+    pub tokenizer_json: Option<String>,
+    /// `vocab.json`.
+    pub vocabulary: Option<String>,
+    /// `merges.txt`.
+    pub merges: Option<String>,
+    /// `spiece.model` or `tokenizer.model`.
+    pub sentencepiece: Option<Vec<u8>>,
+    /// `tokenizer_config.json`; null where there is none.
+    pub config: Value,
+    /// `special_tokens_map.json`; null where there is none.
+    pub special_tokens: Value,
+    /// `model_type` of the model's configuration.
+    pub model_type: Option<String>,
+}
+
+/// Files that are no tokenizer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A file that is damaged, or of another kind.
+    #[error("{file}: {reason}; download it again")]
+    Damaged {
+        /// Its usual name.
+        file: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Files that do not make a tokenizer.
+    #[error("{0}")]
+    Incomplete(String),
+}
+
+/// The tokenizers that need more than their files say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    /// SigLIP's: texts are made plain before sentencepiece sees them.
+    Siglip,
+    /// SigLIP 2's: Gemma's, in lower case.
+    Siglip2,
+    /// Any other.
+    Other,
+}
+
+impl TokenizerFiles {
+    /// Whether there is a tokenizer at all.
+    pub fn is_any(&self) -> bool {
+        self.tokenizer_json.is_some() || self.vocabulary.is_some() || self.sentencepiece.is_some()
+    }
+
+    /// Whether the processor hands the model an attention mask.
+    pub fn attention_mask(&self) -> bool {
+        // Every class does unless its configuration says otherwise.
+        self.config["model_input_names"].as_array().is_none_or(|names| names.iter().any(|name| name == "attention_mask"))
+    }
+
+    /// The `tokenizer.json` of a bundle.
+    ///
+    /// # Errors
+    /// Where the files are no tokenizer, or lack a token that is needed.
+    pub fn build(&self, plan: &TextPlan) -> Result<String, BuildError> {
+        let class = self.class();
+        let made = |json: &Value| parse("the tokenizer", &json.to_string());
+        let mut tokenizer = match (&self.tokenizer_json, &self.sentencepiece, &self.vocabulary, &self.merges) {
+            // transformers reads this class's spiece.model even where there is a tokenizer.json.
+            (_, Some(model), ..) if class == Class::Siglip => made(&sentencepiece::siglip(model, &self.sentencepiece_facts())?)?,
+            (Some(json), ..) => parse("tokenizer.json", json)?,
+            (None, Some(model), ..) => made(&sentencepiece::gemma(model, &self.sentencepiece_facts())?)?,
+            (None, None, Some(vocabulary), Some(merges)) => made(&self.clip(vocabulary, merges)?)?,
+            (None, None, Some(_), None) => return Err(BuildError::Incomplete("vocab.json without merges.txt; download that, too".into())),
+            _ => return Err(BuildError::Incomplete("no tokenizer.json, vocab.json or spiece.model".into())),
+        };
+        if class == Class::Siglip2 && !is_lowered(tokenizer.get_normalizer()) {
+            let mut steps = vec![NormalizerWrapper::Lowercase(Lowercase)];
+            steps.extend(tokenizer.get_normalizer().cloned());
+            let lowered = NormalizerWrapper::Sequence(Sequence::new(steps));
+            tokenizer.with_normalizer(Some(lowered)).map_err(|error| BuildError::Incomplete(error.to_string()))?;
+        }
+        let cut = TruncationParams { max_length: plan.max_tokens, direction: TruncationDirection::Right, ..TruncationParams::default() };
+        let wrong = |reason: String| BuildError::Incomplete(reason);
+        tokenizer.with_truncation(Some(cut)).map_err(|error| wrong(format!("texts cannot be cut to {}: {error}", plan.max_tokens)))?;
+        let padding = if plan.padded {
+            let token = self.special("pad_token").unwrap_or_else(|| if class == Class::Siglip { "</s>" } else { "<pad>" }.to_owned());
+            let id = tokenizer
+                .token_to_id(&token)
+                .ok_or_else(|| wrong(format!("the vocabulary has no {token:?}, with which texts are padded")))?;
+            let left = self.config["padding_side"].as_str().map_or(class == Class::Siglip2, |side| side == "left");
+            Some(PaddingParams {
+                strategy: PaddingStrategy::Fixed(plan.max_tokens),
+                direction: if left { PaddingDirection::Left } else { PaddingDirection::Right },
+                pad_id: id,
+                pad_token: token,
+                ..PaddingParams::default()
+            })
+        } else {
+            None
+        };
+        tokenizer.with_padding(padding);
+        tokenizer.to_string(false).map_err(|error| wrong(error.to_string()))
+    }
+
+    fn class(&self) -> Class {
+        let named = self.config["tokenizer_class"].as_str().map(|name| name.trim_end_matches("Fast"));
+        match (named, self.model_type.as_deref()) {
+            (Some("SiglipTokenizer"), _) => Class::Siglip,
+            (Some("Siglip2Tokenizer"), _) => Class::Siglip2,
+            // transformers puts the class right here, whatever its configuration says.
+            (_, Some("siglip2")) => Class::Siglip2,
+            (None, Some("siglip")) => Class::Siglip,
+            _ => Class::Other,
+        }
+    }
+
+    /// A special token by its role.
+    fn special(&self, role: &str) -> Option<String> {
+        let token = |tokens: &Value| {
+            let token = tokens.get(role)?;
+            token.as_str().or_else(|| token.get("content")?.as_str()).map(str::to_owned)
+        };
+        token(&self.config).or_else(|| token(&self.special_tokens))
+    }
+
+    fn sentencepiece_facts(&self) -> sentencepiece::Facts {
+        let flag = |name: &str, default: bool| self.config[name].as_bool().unwrap_or(default);
+        sentencepiece::Facts {
+            lower: flag("do_lower_case", true),
+            start: flag("add_bos_token", false).then(|| self.special("bos_token").unwrap_or_else(|| "<bos>".to_owned())),
+            end: flag("add_eos_token", true).then(|| self.special("eos_token")),
+            unknown: self.special("unk_token").unwrap_or_else(|| "<unk>".to_owned()),
+            pad: self.special("pad_token"),
+        }
+    }
+
+    /// CLIP's tokenizer, as transformers' `CLIPTokenizer` puts it together.
+    fn clip(&self, vocabulary: &str, merges: &str) -> Result<Value, BuildError> {
+        let damaged = |file, reason: String| BuildError::Damaged { file, reason };
+        let vocabulary: Value = serde_json::from_str(vocabulary).map_err(|error| damaged("vocab.json", error.to_string()))?;
+        let (start, end) = ("<|startoftext|>", "<|endoftext|>");
+        let id =
+            |token: &str| vocabulary[token].as_u64().ok_or_else(|| damaged("vocab.json", format!("has no {token}, and so is not CLIP's")));
+        let (start_id, end_id) = (id(start)?, id(end)?);
+        let lines = merges.lines().enumerate().filter(|(i, line)| !line.trim().is_empty() && (*i > 0 || !line.starts_with("#version")));
+        let pairs: Result<Vec<Value>, BuildError> = lines
+            .map(|(i, line)| match line.trim().split(' ').collect::<Vec<_>>()[..] {
+                [left, right] => Ok(json!([left, right])),
+                _ => Err(damaged("merges.txt", format!("line {} is no pair of tokens", i + 1))),
+            })
+            .collect();
+        let special = |id: u64, token: &str| json!({"id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true});
+        let words = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+        Ok(json!({
+            "version": "1.0",
+            "truncation": null,
+            "padding": null,
+            "added_tokens": [special(start_id, start), special(end_id, end)],
+            "normalizer": {"type": "Sequence", "normalizers": [
+                {"type": "NFC"},
+                {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "},
+                {"type": "Lowercase"},
+            ]},
+            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+                {"type": "Split", "pattern": {"Regex": words}, "behavior": "Removed", "invert": true},
+                {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+            ]},
+            "post_processor": {
+                "type": "RobertaProcessing", "sep": [end, end_id], "cls": [start, start_id], "trim_offsets": false, "add_prefix_space": false,
+            },
+            "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
+            "model": {
+                "type": "BPE", "dropout": null, "unk_token": end, "continuing_subword_prefix": "", "end_of_word_suffix": "</w>",
+                "fuse_unk": false, "byte_fallback": false, "vocab": vocabulary, "merges": pairs?,
+            },
+        }))
+    }
+}
+
+fn parse(file: &'static str, json: &str) -> Result<tokenizers::Tokenizer, BuildError> {
+    let damaged = |reason: String| BuildError::Damaged { file, reason };
+    charsmap::check_json(json).map_err(damaged)?;
+    tokenizers::Tokenizer::from_bytes(json.as_bytes()).map_err(|error| damaged(error.to_string()))
+}
+
+/// Whether a normalizer makes texts lower case.
+fn is_lowered(normalizer: Option<&NormalizerWrapper>) -> bool {
+    match normalizer {
+        Some(NormalizerWrapper::Lowercase(_)) => true,
+        Some(NormalizerWrapper::Sequence(steps)) => steps.as_ref().iter().any(|step| is_lowered(Some(step))),
+        _ => false,
+    }
+}

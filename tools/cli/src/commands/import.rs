@@ -1,0 +1,152 @@
+//! `ocelli import`: somebody else's checkpoint as a bundle.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use ocelli_convert::{Options, Report};
+use ocelli_models::table::Storage;
+use serde::Serialize;
+
+use crate::failure::Outcome;
+use crate::session::Session;
+
+/// As typed.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Folder of the checkpoint, or its file of weights
+    #[arg(value_name = "DIR|FILE")]
+    checkpoint: PathBuf,
+    /// Bundle to write
+    #[arg(short = 'o', long, value_name = "FILE")]
+    output: PathBuf,
+    /// How weights are kept; norms, biases and positions stay f32
+    #[arg(long, value_enum, default_value_t = Kept::F32)]
+    dtype: Kept,
+    /// The bundle's name; default: the folder's
+    #[arg(long, value_name = "N")]
+    name: Option<String>,
+    /// Replace the bundle if it is there already
+    #[arg(long)]
+    force: bool,
+}
+
+/// `--dtype`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Kept {
+    /// Single precision
+    F32,
+    /// Half precision: half the size
+    F16,
+    /// A quarter of the size, computed with integers
+    Int8,
+}
+
+impl From<Kept> for Storage {
+    fn from(kept: Kept) -> Self {
+        match kept {
+            Kept::F32 => Self::F32,
+            Kept::F16 => Self::F16,
+            Kept::Int8 => Self::Int8,
+        }
+    }
+}
+
+impl Kept {
+    fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Int8 => "int8",
+        }
+    }
+}
+
+/// The contract's line.
+#[derive(Serialize)]
+struct Line<'a> {
+    r#type: &'static str,
+    output: &'a str,
+    model: &'a str,
+    class: &'a str,
+    family: &'a str,
+    tasks: &'a [String],
+    dtype: &'static str,
+    tensors: usize,
+    parameters: u64,
+    bytes: u64,
+    licence: &'a str,
+    unused: usize,
+    seconds: f64,
+}
+
+/// Writes the bundle and says what is in it.
+pub fn run(session: &Session, args: Args) -> Result<Outcome> {
+    let started = Instant::now();
+    let shown = args.output.display().to_string();
+    ensure!(args.force || !args.output.exists(), "{shown}: there is a file already; give another name with -o, or --force to replace it");
+    if let Some(folder) = args.output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        ensure!(folder.is_dir(), "{shown}: there is no folder {}; make it first", folder.display());
+    }
+    if let Some(name) = &args.name {
+        ensure!(!name.trim().is_empty(), "--name is empty; give a name, or leave it out");
+    }
+    let options = Options { storage: args.dtype.into(), name: args.name };
+    let mut bar = None;
+    let mut before = 0;
+    let mut progress = |done: u64, total: u64| {
+        bar.get_or_insert_with(|| session.out.bytes("importing", total)).advance(done - before);
+        before = done;
+    };
+    let report = ocelli_convert::import(&args.checkpoint, &args.output, &options, &mut progress)?;
+    drop(bar);
+    record_goldens(session, &args.output)?;
+    say(session, &args.output, args.dtype, &report, started)
+}
+
+/// Adds golden vectors to the bundle, for `ocelli verify`.
+fn record_goldens(_session: &Session, _bundle: &Path) -> Result<()> {
+    Ok(())
+}
+
+fn say(session: &Session, output: &Path, dtype: Kept, report: &Report, started: Instant) -> Result<Outcome> {
+    let bytes = std::fs::metadata(output).map_or(report.bytes, |metadata| metadata.len());
+    let seconds = started.elapsed().as_secs_f64();
+    if !report.unused.is_empty() {
+        let few: Vec<&str> = report.unused.iter().take(3).map(String::as_str).collect();
+        let more = if report.unused.len() > few.len() { ", …" } else { "" };
+        session.out.note(format!("{} tensors of the checkpoint are of no use here: {}{more}", report.unused.len(), few.join(", ")));
+    }
+    if report.licence.is_empty() {
+        session.out.note("the checkpoint names no licence; look where it is from before you pass the bundle on");
+    }
+    let output = output.to_string_lossy();
+    if session.out.json() {
+        session.out.line(&Line {
+            r#type: "imported",
+            output: &output,
+            model: &report.name,
+            class: &report.class,
+            family: &report.family,
+            tasks: &report.tasks,
+            dtype: dtype.name(),
+            tensors: report.tensors,
+            parameters: report.parameters,
+            bytes,
+            licence: &report.licence,
+            unused: report.unused.len(),
+            seconds,
+        })?;
+    } else {
+        session.out.text(format!(
+            "{output}: {} ({}), {}, {:.1} million parameters as {}, {:.1} MB, in {seconds:.1} s",
+            report.name,
+            report.class,
+            report.tasks.join(", "),
+            report.parameters as f64 / 1e6,
+            dtype.name(),
+            bytes as f64 / 1e6,
+        ))?;
+    }
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,159 @@
+//! A checkpoint becomes a bundle.
+
+use std::path::{Path, PathBuf};
+
+use ocelli_bundle::{BundleWriter, Manifest};
+use ocelli_models::plan::{Declared, Plan, TokenizerFacts};
+use ocelli_models::table::Storage;
+use ocelli_models::{registry, weights};
+
+use crate::checkpoint::Checkpoint;
+use crate::source::Source;
+use crate::{ImportError, fill, names, pictures, provenance, tokenizer};
+
+/// What the bundle shall be.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// How weights are kept.
+    pub storage: Storage,
+    /// The bundle's name; default: the last part of the checkpoint's.
+    pub name: Option<String>,
+}
+
+/// What became of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The bundle's name.
+    pub name: String,
+    /// The class of the checkpoint.
+    pub class: String,
+    /// The family of the bundle.
+    pub family: String,
+    /// What it can do.
+    pub tasks: Vec<String>,
+    /// Tensors of weights in the bundle, their scales not counted.
+    pub tensors: usize,
+    /// Weights, all in all.
+    pub parameters: u64,
+    /// Size of the bundle in bytes.
+    pub bytes: u64,
+    /// The licence that the checkpoint names; empty where it names none.
+    pub licence: String,
+    /// Tensors of the checkpoint that the model has no use for.
+    pub unused: Vec<String>,
+}
+
+/// Makes the bundle `output` of the checkpoint at `path`: a folder, or a file of weights in one.
+///
+/// Everything is checked before the file is begun, but for the weights' values. `progress` is told of bytes as they are done and of all there
+/// will be.
+///
+/// # Errors
+/// Says which file or tensor is wrong and what to do; nothing is left at `output` then.
+pub fn import(path: &Path, output: &Path, options: &Options, progress: &mut dyn FnMut(u64, u64)) -> Result<Report, ImportError> {
+    let source = Source::find(path)?;
+    let found = tokenizer::find(&source)?;
+    let tokens = found.as_ref().map(|found| TokenizerFacts { attention_mask: found.files.attention_mask() });
+    let declared = Declared { config: &source.config, format: source.format, tokens };
+    let class = declared.class();
+    let plan = registry::plan(&declared).map_err(|error| ImportError::Plan { path: source.config_file.clone(), source: error })?;
+
+    let checkpoint = Checkpoint::open(&source.weights)?;
+    let prefix = names::prefix(&checkpoint, &plan.rows);
+    fill::check(&checkpoint, &plan.rows, prefix).map_err(|reason| ImportError::Tensors {
+        path: source.weights.path().to_owned(),
+        reason,
+        config: source.config_file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+    })?;
+    let tokenizer = plan.text.as_ref().map(|text| tokenizer::build(&source, found.as_ref(), text)).transpose()?;
+    let preprocessing = if plan.pictures { pictures::recipe(&source)? } else { serde_json::Value::Null };
+
+    let mut files: Vec<PathBuf> = checkpoint.files.clone();
+    files.push(source.config_file.clone());
+    files.extend(
+        ["preprocessor_config.json", "processor_config.json"].map(|name| source.folder.join(name)).into_iter().filter(|p| p.is_file()),
+    );
+    if plan.text.is_some() {
+        files.extend(found.iter().flat_map(|found| found.paths.clone()));
+    }
+    // Whatever else it is good for, `--force` must not replace the weights by what is made of them.
+    if let Ok(own) = output.canonicalize()
+        && files.iter().any(|file| file.canonicalize().is_ok_and(|file| file == own))
+    {
+        return Err(ImportError::weights(output, "is a file of the checkpoint; give the bundle another name with -o"));
+    }
+    let size = |path: &PathBuf| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    let total = files.iter().map(size).sum::<u64>() + stored_bytes(&plan, options.storage);
+    let mut done = 0;
+    let mut advance = |bytes: u64| {
+        done += bytes;
+        progress(done, total);
+    };
+    let origin = provenance::provenance(&source, &files, &mut advance)?;
+    let name = options.name.clone().unwrap_or_else(|| origin.name.rsplit('/').next().unwrap_or_default().to_owned());
+
+    let mut manifest = Manifest::new(name.clone(), plan.family);
+    manifest.tasks.clone_from(&plan.tasks);
+    manifest.config = plan.config.clone();
+    manifest.preprocessing = preprocessing;
+    manifest.licence.clone_from(&origin.licence);
+    let licence = origin.licence.clone();
+    let card = card(&name, &class, &origin, options.storage);
+    manifest.provenance = vec![origin];
+    for row in &plan.rows {
+        if let Some(recipe) = row.recipe(options.storage).name() {
+            manifest.quantization.insert(row.name.clone(), recipe.to_owned());
+        }
+    }
+    let mut writer = BundleWriter::new(manifest);
+    if let Some(tokenizer) = tokenizer {
+        writer.text("tokenizer.json", tokenizer)?;
+    }
+    writer.text("model_card", card)?;
+    for part in plan.rows.iter().flat_map(|row| parts(row, options.storage)) {
+        writer.declare(&part.name, part.dtype, &part.shape)?;
+    }
+    let mut file = writer.begin(output)?;
+    let bytes = file.size_bytes();
+    for row in &plan.rows {
+        fill::fill(&mut file, row, options.storage, &checkpoint, prefix, &mut advance)?;
+    }
+    file.finish()?;
+    Ok(Report {
+        name,
+        class,
+        family: plan.family.to_owned(),
+        tensors: plan.rows.len(),
+        parameters: plan.rows.iter().map(|row| row.shape.iter().product::<usize>() as u64).sum(),
+        bytes,
+        licence,
+        unused: names::unused(&checkpoint, &plan.rows, prefix).into_iter().map(str::to_owned).collect(),
+        tasks: plan.tasks,
+    })
+}
+
+fn parts(row: &ocelli_models::table::Row, storage: Storage) -> Vec<weights::Part> {
+    let recipe = row.recipe(storage);
+    weights::layout(&row.name, &fill::stored(row, recipe), recipe)
+}
+
+/// Bytes of the tensors that the bundle will have.
+fn stored_bytes(plan: &Plan, storage: Storage) -> u64 {
+    let parts = plan.rows.iter().flat_map(|row| parts(row, storage));
+    parts.map(|part| part.shape.iter().product::<usize>() as u64 * part.dtype.size() as u64).sum()
+}
+
+/// What a reader of the bundle should know.
+fn card(name: &str, class: &str, origin: &ocelli_bundle::Source, storage: Storage) -> String {
+    let weights = match storage {
+        Storage::F32 => "f32",
+        Storage::F16 => "f16",
+        Storage::Int8 => "int8 with a scale for each output channel",
+    };
+    let revision = if origin.revision.is_empty() { String::new() } else { format!(", revision {}", origin.revision) };
+    let licence = if origin.licence.is_empty() { "not stated by the source" } else { &origin.licence };
+    format!(
+        "# {name}\n\nImported from {}{revision} ({class}).\n\nWeights: {weights}. Licence: {licence}.\n\nWhat the model was trained on and how good it is, its source says.\n",
+        origin.name
+    )
+}

@@ -1,0 +1,11 @@
+//! Checkpoints of every form become bundles, and what is wrong with one is named.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests, helpers included")]
+#![allow(missing_docs)]
+
+#[path = "../../../tests/command/checkpoints.rs"]
+mod checkpoints;
+
+/// What is in the bundle, whatever form the checkpoint had.
+mod forms;
+/// Files and checkpoints that are broken, hostile, or of another model.
+mod refused;
