@@ -5,7 +5,7 @@
 writes
     tests/goldens/squash/WIDTHxHEIGHT-SIDE.png    a picture made by a formula, which the Rust test follows, resized to SIDE x SIDE
     tests/goldens/pictures/NAME                   one small picture of each kind of file
-    tests/goldens/pictures/NAME.rgb.png           what Pillow reads from it: first frame, upright, converted to RGB
+    tests/goldens/pictures/NAME.rgb.png           what Pillow reads from it: first frame, upright, converted to RGB on white
 
 Pillow up to 12 resizes columns first, then rows. Pillow 13 begins with the rows where it expects that to be faster; a grey level may then differ
 by one, and the goldens are not the same.
@@ -43,6 +43,14 @@ def smooth(width: int, height: int) -> Image.Image:
     y, x = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
     channels = [255 * x / width, 255 * y / height, 255 - 255 * (x + y) / (width + height)]
     return Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8))
+
+
+def on_white(picture: Image.Image) -> Image.Image:
+    """RGB; what is transparent is blended with white, as transformers' image processors do."""
+    if "A" not in picture.getbands() and picture.info.get("transparency") is None:
+        return picture.convert("RGB")
+    white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
 
 
 def kinds() -> None:
@@ -83,7 +91,7 @@ def kinds() -> None:
                 if read.mode == "I;16":
                     # Of 16-bit grey Pillow keeps what is below 256, which nobody wants. As of its 16-bit RGB, the high byte is kept here.
                     read = Image.fromarray((np.asarray(read) >> 8).astype(np.uint8))
-                ImageOps.exif_transpose(read).convert("RGB").save(folder / f"{path.name}.rgb.png", optimize=True)
+                on_white(ImageOps.exif_transpose(read)).save(folder / f"{path.name}.rgb.png", optimize=True)
 
 
 if __name__ == "__main__":

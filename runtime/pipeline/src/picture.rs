@@ -3,8 +3,8 @@
 //! JPEG (grey, YCbCr, RGB, CMYK), PNG (any depth), GIF, WebP and BMP, told apart by content, not by name. Of an animation the first
 //! frame counts. The EXIF orientation is applied.
 //!
-//! Where formats carry more than 8-bit RGB, this does what Pillow's `convert("RGB")` does, which the reference image processors call:
-//! alpha is dropped, not blended; of 16-bit samples the high byte is kept; embedded colour profiles are ignored.
+//! Where formats carry more than 8-bit RGB, this does what the image processors of transformers 5 do, on Pillow: what is transparent is
+//! blended with white; of 16-bit samples the high byte is kept; embedded colour profiles are ignored.
 //!
 //! Limits, checked on the header before pixels are allocated: [`MAX_FILE_BYTES`], [`MAX_PIXELS`], [`MAX_DECODED_BYTES`].
 
@@ -119,11 +119,28 @@ fn to_rgb8(picture: DynamicImage) -> Vec<u8> {
     let high = |sample: &u16| (sample >> 8) as u8;
     match picture {
         DynamicImage::ImageLuma16(p) => p.iter().flat_map(|s| [high(s); 3]).collect(),
-        DynamicImage::ImageLumaA16(p) => p.pixels().flat_map(|p| [high(&p.0[0]); 3]).collect(),
+        DynamicImage::ImageLumaA16(p) => p.pixels().flat_map(|p| [on_white(high(&p.0[0]), high(&p.0[1])); 3]).collect(),
         DynamicImage::ImageRgb16(p) => p.iter().map(high).collect(),
-        DynamicImage::ImageRgba16(p) => p.pixels().flat_map(|p| [high(&p.0[0]), high(&p.0[1]), high(&p.0[2])]).collect(),
+        DynamicImage::ImageRgba16(p) => p.pixels().flat_map(|p| pixel_on_white(&p.0.each_ref().map(high))).collect(),
+        DynamicImage::ImageLumaA8(p) => p.pixels().flat_map(|p| [on_white(p.0[0], p.0[1]); 3]).collect(),
+        DynamicImage::ImageRgba8(p) => p.pixels().flat_map(|p| pixel_on_white(&p.0)).collect(),
         other => other.into_rgb8().into_raw(),
     }
+}
+
+fn pixel_on_white(&[red, green, blue, alpha]: &[u8; 4]) -> [u8; 3] {
+    [red, green, blue].map(|level| on_white(level, alpha))
+}
+
+/// A grey level over white, to the bit as Pillow's `alpha_composite` rounds it.
+fn on_white(level: u8, alpha: u8) -> u8 {
+    /// Fractional bits of a weight.
+    const BITS: u32 = 7;
+    let (level, alpha) = (u32::from(level), u32::from(alpha));
+    let sum = (level * alpha + 255 * (255 - alpha)) << BITS;
+    let rounded = sum + (0x80 << BITS);
+    // Division by 255.
+    ((((rounded >> 8) + rounded) >> 8) >> BITS).min(255) as u8
 }
 
 /// The decoder fills what is missing of a JPEG with grey; a picture that is half grey must not pass for one.

@@ -1,5 +1,7 @@
 //! `ocelli import`: somebody else's checkpoint as a bundle.
 
+mod golden;
+
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -29,6 +31,9 @@ pub struct Args {
     /// Replace the bundle if it is there already
     #[arg(long)]
     force: bool,
+    /// Keep no golden vectors in the bundle: `verify` will have nothing to compare with
+    #[arg(long)]
+    no_golden: bool,
 }
 
 /// `--dtype`.
@@ -100,13 +105,10 @@ pub fn run(session: &Session, args: Args) -> Result<Outcome> {
     };
     let report = ocelli_convert::import(&args.checkpoint, &args.output, &options, &mut progress)?;
     drop(bar);
-    record_goldens(session, &args.output)?;
+    if !args.no_golden {
+        golden::add(session, &args.checkpoint, &args.output, &options)?;
+    }
     say(session, &args.output, args.dtype, &report, started)
-}
-
-/// Adds golden vectors to the bundle, for `ocelli verify`.
-fn record_goldens(_session: &Session, _bundle: &Path) -> Result<()> {
-    Ok(())
 }
 
 fn say(session: &Session, output: &Path, dtype: Kept, report: &Report, started: Instant) -> Result<Outcome> {
