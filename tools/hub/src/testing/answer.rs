@@ -70,6 +70,7 @@ impl Answer {
                 body[middle..].iter_mut().take(1).for_each(|byte| *byte ^= 1);
             }
             Some(Fault::Longer | Fault::LongerUnsaid) => body.push(0),
+            Some(Fault::Shorter) => body.truncate(body.len().saturating_sub(1)),
             _ => {}
         }
         let mut head = format!("HTTP/1.1 {} Said\r\nConnection: close\r\nAccept-Ranges: bytes\r\n", self.status);

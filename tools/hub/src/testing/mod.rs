@@ -53,7 +53,9 @@ pub enum Fault {
     Damaged,
     /// It is a byte longer than it should be, and its header says so.
     Longer,
-    /// A byte more than its header says: the whole without `Content-Length`.
+    /// It is a byte shorter than it should be, and its header says so.
+    Shorter,
+    /// It is a byte longer, and there is no `Content-Length`.
     LongerUnsaid,
     /// `Range` is ignored: status 200 and the whole.
     NoRange,

@@ -38,11 +38,12 @@ fn a_resumed_file_is_checked_from_its_beginning() {
 
 #[test]
 fn a_wrong_length_deletes_the_file_and_names_it() {
-    for fault in [Fault::Longer, Fault::LongerUnsaid] {
+    for (fault, length) in [(Fault::Longer, 200_001), (Fault::LongerUnsaid, 200_001), (Fault::Shorter, 199_999)] {
         let place = Place::with_model();
         place.hub.fault(WEIGHTS, fault);
         let error = place.pull().unwrap_err();
-        assert!(matches!(&error, HubError::WrongLength { file, expected: 200_000, got: 200_001 } if file == WEIGHTS), "{error}");
+        assert!(matches!(&error, HubError::WrongLength { file, expected: 200_000, got } if file == WEIGHTS && *got == length), "{error}");
+        assert_eq!(place.take_ranges(), [None], "it is not tried again");
         assert!(!place.blobs().iter().any(|name| name.ends_with(".incomplete")));
         place.pull().unwrap();
     }
