@@ -171,7 +171,13 @@ impl TokenizerFiles {
                 _ => Err(damaged("merges.txt", format!("line {} is no pair of tokens", i + 1))),
             })
             .collect();
-        let special = |id: u64, token: &str| json!({"id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true});
+        let special = |id: u64, token: &str| {
+            let mut added = json!({"id": id, "content": token, "special": true});
+            for flag in ["single_word", "lstrip", "rstrip", "normalized"] {
+                added[flag] = Value::Bool(false);
+            }
+            added
+        };
         let words = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
         Ok(json!({
             "version": "1.0",
