@@ -33,6 +33,7 @@ const BETWEEN_SIBLINGS: &[(&str, &str, &str)] = &[
     ("tools/cli", "tools/convert", "`ocelli import` shows its progress and its report"),
     ("tools/cli", "tools/eval", "`ocelli eval` prints what it measures"),
     ("tools/train", "tools/eval", "the dev metrics during training are those of `ocelli eval`"),
+    ("tools/hub", "tools/hub", "its tests turn on its feature `testing`, the Hub on this machine"),
     ("tools/cli", "targets/linux", "the one program: here the camera meets the commands"),
 ];
 

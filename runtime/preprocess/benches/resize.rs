@@ -1,1 +1,84 @@
-fn main() {}
+//! Pictures of common sizes to the inputs of common models: `cargo bench -p ocelli-preprocess`. One thread.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "benchmarks")]
+
+use divan::{Bencher, black_box};
+use ocelli_flow::{Frame, FrameMeta};
+use ocelli_preprocess::{Prepared, Processor, Range8, Recipe, Source, Squash};
+use serde_json::json;
+
+fn main() {
+    divan::main();
+}
+
+/// A camera's usual size, its largest, and a photograph's.
+const SIZES: [(u32, u32); 3] = [(640, 480), (1920, 1080), (4000, 3000)];
+
+fn noise(len: usize) -> Vec<u8> {
+    (0..len as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+}
+
+fn frame((width, height): (u32, u32)) -> Frame {
+    Frame::new(width, height, noise(3 * (width * height) as usize), FrameMeta::still("noise")).unwrap()
+}
+
+fn processor(class: &str, side: u32) -> Processor {
+    let size = if class == "CLIPImageProcessor" { json!(side) } else { json!([side, side]) };
+    let config = json!({ "image_processor_type": class, "size": size, "crop_size": side });
+    Processor::new(Recipe::from_processor(&config).unwrap()).unwrap()
+}
+
+fn prepare(bencher: Bencher<'_, '_>, mut processor: Processor, source: &Source<'_>) {
+    let mut prepared: Prepared = processor.prepare_source(source).unwrap();
+    bencher.bench_local(|| processor.prepare_into(black_box(source), &mut prepared).unwrap());
+}
+
+/// Shorter edge, bicubic, and a crop.
+#[divan::bench(args = SIZES)]
+fn clip_224(bencher: Bencher<'_, '_>, size: (u32, u32)) {
+    prepare(bencher, processor("CLIPImageProcessor", 224), &Source::rgb(&frame(size)));
+}
+
+/// Squashed, bicubic.
+#[divan::bench(args = SIZES)]
+fn siglip_224(bencher: Bencher<'_, '_>, size: (u32, u32)) {
+    prepare(bencher, processor("SiglipImageProcessor", 224), &Source::rgb(&frame(size)));
+}
+
+/// Squashed, bicubic.
+#[divan::bench(args = SIZES)]
+fn owlvit_768(bencher: Bencher<'_, '_>, size: (u32, u32)) {
+    prepare(bencher, processor("OwlViTImageProcessor", 768), &Source::rgb(&frame(size)));
+}
+
+/// Padded, blurred, bilinear, in floating point.
+#[divan::bench(args = SIZES)]
+fn owlv2_960(bencher: Bencher<'_, '_>, size: (u32, u32)) {
+    prepare(bencher, processor("Owlv2ImageProcessor", 960), &Source::rgb(&frame(size)));
+}
+
+/// Bilinear, in patches.
+#[divan::bench(args = SIZES)]
+fn siglip2_256_patches(bencher: Bencher<'_, '_>, size: (u32, u32)) {
+    prepare(bencher, processor("Siglip2ImageProcessor", 0), &Source::rgb(&frame(size)));
+}
+
+/// nano's: squashed, bilinear.
+#[divan::bench(args = SIZES)]
+fn squash_224(bencher: Bencher<'_, '_>, size: (u32, u32)) {
+    let (frame, mut squash, mut out) = (frame(size), Squash::new(224, [0.485; 3], [0.229; 3]), Vec::new());
+    bencher.bench_local(|| squash.normalised(black_box(&frame), &mut out));
+}
+
+/// CLIP's, straight from a camera's pixels.
+#[divan::bench(args = SIZES)]
+fn clip_224_yuyv(bencher: Bencher<'_, '_>, (width, height): (u32, u32)) {
+    let bytes = noise(2 * (width * height) as usize);
+    prepare(bencher, processor("CLIPImageProcessor", 224), &Source::yuyv(width, height, 0, Range8::Limited, &bytes).unwrap());
+}
+
+/// The same from two planes.
+#[divan::bench(args = SIZES)]
+fn clip_224_nv12(bencher: Bencher<'_, '_>, (width, height): (u32, u32)) {
+    let bytes = noise((width * height * 3 / 2) as usize);
+    prepare(bencher, processor("CLIPImageProcessor", 224), &Source::nv12(width, height, 0, Range8::Limited, &bytes).unwrap());
+}

@@ -102,10 +102,11 @@ impl Scaling {
         }
     }
 
-    /// PyTorch computes this scale in f32.
+    /// PyTorch rounds to f32 at each step, multiplication and subtraction being one.
     fn nearest(self, i: u32) -> u32 {
         let scale = self.input as f32 / self.output as f32;
-        (((f64::from(i) + 0.5) * f64::from(scale)) as f32 as u32).min(self.input - 1)
+        let at = scale.mul_add(i as f32 + 0.5, -0.5).max(0.0);
+        ((f64::from(at) + 0.5) as f32 as u32).min(self.input - 1)
     }
 
     /// The first source pixel that counts for output pixel `i`; `window` becomes the weights from there on.

@@ -2,11 +2,20 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`mod@squash`] | the whole picture resized to a square, whatever its aspect ratio, then normalised: [`Squash`], [`squash()`] |
-//! | [`taps`] | which source pixels a resized pixel averages, and with which weights |
-//! | [`boxes`] | from the coordinates of the model's square to pixels of the source picture: [`BoxMap`] |
+//! | [`recipe`] | what an image processor does, read from Hugging Face's or OpenCLIP's description: [`Recipe`] |
+//! | [`processor`] | a picture to a model's input, as a recipe says: [`Processor`], [`Prepared`] |
+//! | [`source`] | the picture as it lies in memory, a camera's YUYV and NV12 included: [`Source`] |
+//! | [`geometry`] | from the model's input to pixels of the source picture: [`Geometry`] |
+//! | [`filter`] | how resized pixels average the picture: [`Filter`] |
+//! | [`mod@squash`] | nano's input: the whole picture resized to a square, then normalised: [`Squash`], [`squash()`] |
+//! | [`taps`], [`boxes`] | what goes with it: its weights, and [`BoxMap`] |
 //!
-//! The reference is Pillow: `Image.resize((side, side), BILINEAR)` on 8-bit RGB, which this crate reproduces to the bit.
+//! Two references, which differ by a grey level here and there, on noise by more: a [`Processor`] does what the image processors of `transformers` do by
+//! default, that is torchvision's resize of 8-bit tensors (16-bit weights, as many fractional bits as fit); a [`Squash`] does what Pillow's
+//! `Image.resize((side, side), BILINEAR)` does on 8-bit RGB (22 fractional bits). Both are reproduced to the bit.
+//!
+//! A frame's way through a processor: `plan` (sizes, and the part that is wanted) → `filter` or `blur` (weights of either `axis`) →
+//! `resample`, row by row: `source` → `passes` across the row and down the columns → normalised values.
 #![forbid(unsafe_code)]
 
 mod axis;

@@ -60,7 +60,14 @@ impl Plan {
             Some(Resize::ShortestEdge { edge, longest: None }) => shortest_edge(height, width, edge),
             Some(Resize::ShortestEdge { edge, longest: Some(longest) }) => between_edges(height, width, edge, longest),
             Some(Resize::Squash(size) | Resize::PadSquare(size)) => [size.height, size.width].map(u64::from),
-            Some(Resize::Patches { patch, max_patches }) => patches(height, width, patch, max_patches).map(u64::from),
+            Some(Resize::Patches { patch, max_patches }) => {
+                let size @ [rows, columns] = patches(height, width, patch, max_patches).map(u64::from);
+                // A picture a million times as long as its patches are many.
+                if (rows / u64::from(patch)) * (columns / u64::from(patch)) > u64::from(max_patches) {
+                    return Err((rows, columns));
+                }
+                size
+            }
         };
         let Size { height: rows, width: columns } = match recipe.crop {
             Some(size) => size,
@@ -147,6 +154,9 @@ mod tests {
         assert_eq!(shortest_edge(5000, 1, 224), [1_120_000, 224]);
         assert_eq!(between_edges(5000, 1, 224, 448), [448, 1]);
         assert_eq!(patches(5000, 1, 16, 256), [4096, 16]);
-        assert_eq!(patches(u32::MAX, 1, 16, 256), [4096, 16]);
+        let resize = Some(Resize::Patches { patch: 1, max_patches: 4 });
+        let recipe = Recipe { resize, filter: Default::default(), crop: None, centre: Centre::Down, rescale: None, normalise: None };
+        assert_eq!(Plan::new(&recipe, 5_000_000, 1), Err((6, 1)));
+        assert!(Plan::new(&recipe, 3_000_000, 1).is_ok());
     }
 }

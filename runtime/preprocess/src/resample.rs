@@ -1,12 +1,12 @@
 //! A separable resize, row by row as the source is read.
 
-use pulp::Arch;
+use std::ops::Range;
 
 use crate::axis::Axis;
-use crate::passes::{Across, CHANNELS, ROWS, Weight, down};
+use crate::passes::{Across, CHANNELS, Down, Isa, ROWS, Weight};
 use crate::source::Source;
 
-/// Values of rows that are kept between the two passes, at most: 256 MiB of bytes.
+/// Values of rows that are kept between the two passes, at most: 256 MiB, or 1 GiB in floating point.
 pub(crate) const MOST_KEPT: usize = 1 << 28;
 
 /// Resizes by the weights of two axes: across the rows first, rounded to samples, then down the columns.
@@ -14,10 +14,12 @@ pub(crate) const MOST_KEPT: usize = 1 << 28;
 /// Only the rows and columns that count are read, and only the rows of one window are kept in between, in a ring.
 #[derive(Debug, Clone)]
 pub(crate) struct Resample<W: Weight> {
-    arch: Arch,
+    isa: Isa,
     columns: Axis<W>,
     rows: Axis<W>,
     across: Across<W>,
+    /// The source columns that count.
+    reach: Range<usize>,
     /// `slots` resized rows: source row `y` in slot `y % slots`.
     ring: Vec<W::Sample>,
     slots: usize,
@@ -29,10 +31,11 @@ pub(crate) struct Resample<W: Weight> {
 impl<W: Weight> Default for Resample<W> {
     fn default() -> Self {
         Self {
-            arch: Arch::new(),
+            isa: Isa::detect(),
             columns: Axis::default(),
             rows: Axis::default(),
             across: Across::default(),
+            reach: 0..0,
             ring: Vec::new(),
             slots: 0,
             read: Default::default(),
@@ -46,10 +49,10 @@ impl<W: Weight> Resample<W> {
     /// kept between the passes.
     pub fn set(&mut self, set: impl FnOnce(&mut Axis<W>, &mut Axis<W>)) -> Option<()> {
         set(&mut self.columns, &mut self.rows);
-        let reach = self.columns.reach();
-        self.across.lay_out(&self.columns, reach.start, reach.len());
+        self.reach = self.columns.reach();
+        self.across.lay_out(&self.columns, self.reach.start, self.reach.len());
         let stride = self.columns.len() * CHANNELS;
-        self.slots = self.rows.longest() + ROWS - 1;
+        self.slots = (self.rows.longest() + 2 * (ROWS - 1)).next_multiple_of(ROWS);
         let kept = self.slots.checked_mul(stride).filter(|&kept| kept <= MOST_KEPT);
         self.ring.clear();
         self.out.clear();
@@ -64,52 +67,52 @@ impl<W: Weight> Resample<W> {
         if stride == 0 {
             return;
         }
-        let end = self.rows.reach().end;
-        let mut next = self.rows.reach().start;
+        let mut next = 0;
         for i in 0..self.rows.len() {
             let (first, weights) = self.rows.run(i);
-            // Windows only move on: what a window has passed is not needed again. One without weights needs nothing.
+            // Windows only move on: what a window has passed is not needed again. Rows are read in groups, so that no group meets the
+            // end of the ring.
             if !weights.is_empty() {
                 let wanted = first + weights.len();
-                next = next.max(first);
+                next = next.max(first / ROWS * ROWS);
                 while next < wanted {
-                    next = self.read_rows(source, next, end);
+                    next = self.read_rows(source, next);
                 }
             }
             let (_, weights) = self.rows.run(i);
-            let at = (first % self.slots) * stride;
             if self.rows.copies {
+                let at = first % self.slots * stride;
                 sink(i, &self.ring[at..at + stride]);
                 continue;
             }
-            let (rest, early) = self.ring.split_at(at);
-            down(self.arch, [early, rest], weights, self.rows.shift, &mut self.out);
+            let (ring, out) = (&self.ring[..], &mut self.out[..]);
+            W::down(self.isa, Down { ring, slots: self.slots, slot: first % self.slots, weights, shift: self.rows.shift, out });
             sink(i, &self.out);
         }
     }
 
     /// Resizes the source rows from `next` on into the ring; returns the first that was not.
-    fn read_rows(&mut self, source: &Source<'_>, next: usize, end: usize) -> usize {
+    fn read_rows(&mut self, source: &Source<'_>, next: usize) -> usize {
         let stride = self.columns.len() * CHANNELS;
-        let reach = self.columns.reach();
+        let reach = self.reach.clone();
         let slot = next % self.slots;
-        let together = slot + ROWS <= self.slots && next + ROWS <= end;
+        let together = next.is_multiple_of(ROWS) && next + ROWS <= source.height() as usize;
         let slots = &mut self.ring[slot * stride..];
-        let least = self.across.least();
+        let (isa, least) = (self.isa, self.across.least());
         if self.columns.copies {
-            let row = source.row(next, reach, 0, &mut self.read[0]);
+            let row = source.row(isa, next, reach, 0, &mut self.read[0]);
             slots.iter_mut().zip(row).for_each(|(sample, &pixel)| *sample = W::sample(pixel));
         } else if together {
             let [a, b, c, d] = &mut self.read;
-            let rows = [(a, 0), (b, 1), (c, 2), (d, 3)].map(|(read, i)| source.row(next + i, reach.clone(), least, read));
+            let rows = [(a, 0), (b, 1), (c, 2), (d, 3)].map(|(read, i)| source.row(isa, next + i, reach.clone(), least, read));
             let (a, slots) = slots.split_at_mut(stride);
             let (b, slots) = slots.split_at_mut(stride);
             let (c, d) = slots.split_at_mut(stride);
-            self.across.run(self.arch, rows, [a, b, c, &mut d[..stride]]);
+            W::across(self.isa, &self.across, rows, [a, b, c, &mut d[..stride]]);
             return next + ROWS;
         } else {
-            let row = source.row(next, reach, least, &mut self.read[0]);
-            self.across.run(self.arch, [row], [&mut slots[..stride]]);
+            let row = source.row(isa, next, reach, least, &mut self.read[0]);
+            W::across(self.isa, &self.across, [row], [&mut slots[..stride]]);
         }
         next + 1
     }

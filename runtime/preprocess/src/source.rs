@@ -4,7 +4,10 @@ use std::ops::Range;
 
 use ocelli_flow::Frame;
 
-use crate::passes::CHANNELS;
+use crate::passes::{CHANNELS, Isa};
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 
 /// How far luma and chroma reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -96,16 +99,18 @@ impl<'a> Source<'a> {
         self.height
     }
 
-    /// The pixels `columns` of row `y` as RGB, `[pixel][3]`, followed by anything up to a length of `least` values. `buffer` is used where
+    /// The pixels `columns` of row `y` as RGB, `[pixel][3]`, followed by anything up to a length of `least` bytes. `buffer` is used where
     /// they cannot be borrowed.
-    pub(crate) fn row<'b>(&self, y: usize, columns: Range<usize>, least: usize, buffer: &'b mut Vec<u8>) -> &'b [u8]
+    pub(crate) fn row<'b>(&self, isa: Isa, y: usize, columns: Range<usize>, least: usize, buffer: &'b mut Vec<u8>) -> &'b [u8]
     where
         'a: 'b,
     {
         let values = columns.len() * CHANNELS;
         let row = &self.bytes[y * self.stride..];
-        if matches!(self.format, Format::Rgb) && values >= least {
-            return &row[columns.start * CHANNELS..][..values];
+        if let Format::Rgb = self.format
+            && let Some(row) = row.get(columns.start * CHANNELS..columns.start * CHANNELS + values.max(least))
+        {
+            return row;
         }
         buffer.resize(values.max(least), 0);
         let (out, _) = buffer[..values].as_chunks_mut::<CHANNELS>();
@@ -115,11 +120,17 @@ impl<'a> Source<'a> {
                 // From an even column on.
                 let odd = columns.start % 2;
                 let (quads, _) = row[columns.start / 2 * 4..].as_chunks::<4>();
-                let (head, out) = out.split_at_mut(odd.min(out.len()));
+                let (head, out) = out.split_at_mut(odd);
                 if let (Some(pixel), &[_, u, y1, v]) = (head.first_mut(), &quads[0]) {
                     *pixel = convert.rgb(y1, u, v);
                 }
-                for (pair, &[y0, u, y1, v]) in out.chunks_mut(2).zip(&quads[odd..]) {
+                let quads = &quads[odd..];
+                let done = match isa {
+                    #[cfg(target_arch = "x86_64")]
+                    Isa::Avx2(token) => avx2::yuyv(token, convert, quads.as_flattened(), out),
+                    Isa::Portable => 0,
+                };
+                for (pair, &[y0, u, y1, v]) in out[done..].chunks_mut(2).zip(&quads[done / 2..]) {
                     for (pixel, luma) in pair.iter_mut().zip([y0, y1]) {
                         *pixel = convert.rgb(luma, u, v);
                     }
@@ -127,11 +138,23 @@ impl<'a> Source<'a> {
             }
             Format::Nv12(convert) => {
                 let chroma = &self.bytes[(self.height as usize + y / 2) * self.stride..];
-                for ((pixel, &luma), x) in out.iter_mut().zip(&row[columns.clone()]).zip(columns) {
+                // Groups begin at even columns.
+                let odd = columns.start % 2;
+                let done = match isa {
+                    #[cfg(target_arch = "x86_64")]
+                    Isa::Avx2(token) => {
+                        let even = columns.start + odd;
+                        avx2::nv12(token, convert, &row[even..columns.end], &chroma[even.min(chroma.len())..], &mut out[odd..])
+                    }
+                    Isa::Portable => 0,
+                };
+                let (head, tail) = out.split_at_mut(odd);
+                let places = (columns.start..columns.start + odd).chain(columns.start + odd + done..columns.end);
+                for (pixel, x) in head.iter_mut().chain(&mut tail[done..]).zip(places) {
                     // An odd width may have no V for the last column: grey then.
                     let at = x & !1;
                     let v = chroma.get(at + 1).copied().unwrap_or(128);
-                    *pixel = convert.rgb(luma, chroma[at], v);
+                    *pixel = convert.rgb(row[x], chroma[at], v);
                 }
             }
         }
@@ -168,3 +191,6 @@ impl Converter {
         [level(luma + self.rv * v), level(luma - self.gu * u - self.gv * v), level(luma + self.bu * u)]
     }
 }
+
+#[cfg(test)]
+mod tests;

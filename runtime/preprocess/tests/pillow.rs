@@ -7,24 +7,11 @@ use ocelli_flow::{Frame, FrameMeta};
 use ocelli_preprocess::{Squash, squash};
 use proptest::prelude::*;
 
+mod made;
+use made::made;
+
 const CASES: [(u32, u32, u32); 9] =
     [(640, 480, 112), (301, 17, 32), (19, 300, 32), (33, 20, 48), (1, 1, 16), (40, 100, 40), (100, 40, 40), (48, 48, 48), (1283, 721, 24)];
-
-/// The script's formula.
-fn made(width: u32, height: u32) -> Frame {
-    let mut rgb = Vec::new();
-    for y in 0..height {
-        for x in 0..width {
-            for c in 0..3 {
-                let noise = x.wrapping_mul(2_654_435_761).wrapping_add(y * 40_503 + c * 97);
-                let noise = (noise ^ (noise >> 15)).wrapping_mul(2_246_822_519) >> 24;
-                let ramp = (x * 3 + y * 5 + c * 80) % 256;
-                rgb.push(if (x / 32 + y / 32) % 2 == 0 { noise as u8 } else { ramp as u8 });
-            }
-        }
-    }
-    Frame::new(width, height, rgb, FrameMeta::still("made")).unwrap()
-}
 
 fn unchanged(side: u32) -> Squash {
     Squash::new(side, [0.0; 3], [1.0; 3])

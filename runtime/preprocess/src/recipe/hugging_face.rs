@@ -6,7 +6,7 @@ use super::{Centre, Normalise, Recipe, RecipeError, Resize, Size};
 use crate::filter::Filter;
 
 pub(super) const CLIP_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-pub(super) const CLIP_STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+pub(super) const CLIP_STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 const HALVES: [f32; 3] = [0.5; 3];
 
 /// What a class does where its configuration does not say: the class attributes of `transformers` 5.23.

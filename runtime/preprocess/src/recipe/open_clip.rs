@@ -10,7 +10,8 @@ impl Recipe {
     /// The recipe of OpenCLIP's evaluation transform: `preprocess` is the `preprocess_cfg` of an `open_clip_config.json` (null stands for
     /// an empty one), `image_size` what its `model_cfg` gives for the vision tower.
     ///
-    /// OpenCLIP resizes with Pillow, recipes as torchvision does: grey levels differ by one at most, in few places.
+    /// OpenCLIP resizes with Pillow, recipes as torchvision does. Of photographs 0.4 % of the grey levels differ, by one (Pillow 13); noise
+    /// may differ by more where Pillow begins with the rows, since each pass cuts off what leaves the range.
     ///
     /// # Errors
     /// A field whose value cannot be followed: `resize_mode` other than `shortest` (of a square input) and `squash`.

@@ -11,11 +11,9 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageEncoder};
-use ocelli_bundle::Manifest;
-use ocelli_flow::{CaptionOptions, Frame, FrameMeta, GroundOptions, Model};
+use ocelli_flow::{CaptionOptions, FrameMeta, GroundOptions, Model};
 use ocelli_pipeline::picture;
-use ocelli_preprocess::Squash;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::commands::caption::Decoding;
 use crate::failure::Outcome;
@@ -146,7 +144,7 @@ pub fn run(session: &Session, mut args: Args) -> Result<Outcome> {
     let (model, bundle) = opened?;
     loads.push(took);
     let manifest = bundle.manifest();
-    let mut work = Work::new(&*model, manifest, name, bytes, &args);
+    let mut work = Work::new(&*model, name, bytes, &args);
     work.once()?;
     let first_frame_ms = session.started.elapsed().as_secs_f64() * 1e3 - prepared_ms;
     work.forget();
@@ -178,30 +176,18 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 /// One frame's work, a stage at a time.
 struct Work<'a> {
     model: &'a dyn Model,
-    squash: Option<Squash>,
-    pixels: Vec<f32>,
     name: PathBuf,
     bytes: Vec<u8>,
     phrases: Vec<&'a str>,
     caption: CaptionOptions,
     stages: Vec<Stage>,
-}
-
-/// How nano's bundle describes its input; a bundle that says it otherwise has no `preprocess` stage of its own.
-#[derive(Deserialize)]
-struct SquashRecipe {
-    side: u32,
-    mean: [f32; 3],
-    std: [f32; 3],
+    runs: usize,
 }
 
 impl<'a> Work<'a> {
-    fn new(model: &'a dyn Model, manifest: &Manifest, name: PathBuf, bytes: Vec<u8>, args: &'a Args) -> Self {
-        let recipe: Option<SquashRecipe> = serde_json::from_value(manifest.preprocessing.clone()).ok();
-        let squash =
-            recipe.filter(|recipe| (1..=8192).contains(&recipe.side)).map(|recipe| Squash::new(recipe.side, recipe.mean, recipe.std));
+    fn new(model: &'a dyn Model, name: PathBuf, bytes: Vec<u8>, args: &'a Args) -> Self {
         let phrases = args.phrase.iter().map(String::as_str).collect();
-        Self { model, squash, pixels: Vec::new(), name, bytes, phrases, caption: args.decoding.options(), stages: Vec::new() }
+        Self { model, name, bytes, phrases, caption: args.decoding.options(), stages: Vec::new(), runs: 0 }
     }
 
     /// Decode, encode, embed, ground and caption once.
@@ -215,15 +201,19 @@ impl<'a> Work<'a> {
         add(took);
         self.note("decode_image", took, None);
 
-        let preprocess = self.preprocess(&frame);
-        let (encoded, took) = timed(|| self.model.encode(&frame));
+        let (inputs, took) = timed(|| self.model.preprocess(&frame));
+        let inputs = inputs?;
+        add(took);
+        self.note("preprocess", took, None);
+        let (encoded, took) = timed(|| self.model.encode_inputs(inputs));
         let encoded = encoded?;
         add(took);
-        // `encode` resizes first; what that takes was measured just before and is not counted twice.
-        let before = preprocess.unwrap_or(Took { wall_ms: 0.0, cpu_ms: 0.0 });
-        let encode = Took { wall_ms: (took.wall_ms - before.wall_ms).max(0.0), cpu_ms: (took.cpu_ms - before.cpu_ms).max(0.0) };
-        self.note("image_encode", encode, None);
+        self.note("image_encode", took, None);
 
+        // Models remember texts; these are new ones.
+        self.runs += 1;
+        let texts: Vec<String> = self.phrases.iter().map(|phrase| format!("{phrase} {}", self.runs)).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         if let Some(embedder) = self.model.embedder() {
             let (embedding, took) = timed(|| embedder.embed_image(&encoded, false));
             embedding?;
@@ -232,7 +222,7 @@ impl<'a> Work<'a> {
         }
         if let Some(grounder) = self.model.grounder() {
             // Once a stream, not once a frame: not part of the total.
-            let (phrases, took) = timed(|| grounder.phrases(&self.phrases));
+            let (phrases, took) = timed(|| grounder.phrases(&texts));
             self.note("text_encode", took, None);
             let (phrases, options) = (phrases?, GroundOptions::default());
             let (detections, took) = timed(|| grounder.ground(&encoded, &phrases, &options));
@@ -240,8 +230,8 @@ impl<'a> Work<'a> {
             add(took);
             self.note("ground", took, None);
         } else if let Some(embedder) = self.model.embedder() {
-            let (texts, took) = timed(|| embedder.embed_text(&self.phrases, false));
-            texts?;
+            let (vectors, took) = timed(|| embedder.embed_text(&texts, false));
+            vectors?;
             self.note("text_encode", took, None);
         }
         if let Some(captioner) = self.model.captioner() {
@@ -252,13 +242,6 @@ impl<'a> Work<'a> {
         }
         self.note("total", total, None);
         Ok(())
-    }
-
-    fn preprocess(&mut self, frame: &Frame) -> Option<Took> {
-        let squash = self.squash.as_mut()?;
-        let ((), took) = timed(|| squash.normalised(frame, &mut self.pixels));
-        self.note("preprocess", took, None);
-        Some(took)
     }
 
     fn note(&mut self, name: &'static str, took: Took, tokens: Option<usize>) {

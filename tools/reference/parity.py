@@ -1,0 +1,352 @@
+"""Compares ocelli with the reference on checkpoints of random shapes and weights, made on the spot.
+
+    python tools/reference/parity.py --ocelli target/release/ocelli                        # one checkpoint of each family
+    python tools/reference/parity.py --ocelli … --seed 7 --rounds 5 --families siglip owl  # others
+    python tools/reference/parity.py --ocelli … --dtype int8 --checkpoint DIR …            # a folder that clip.py, siglip.py or owl.py wrote
+
+Prints a line for everything compared and ends with exit code 1 where a bar is missed, 2 where nothing could be compared.
+
+Each checkpoint is imported, then asked from the reference's own pixels (`--pixels`, the strict bars: what differs is the network's) and from
+the picture file (what differs is reading and resizing as well).
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+
+# A grey level, as part of the range before normalisation; of how many values it may be more; and the mean.
+PIXEL, PIXEL_SHARE, PIXEL_MEAN = 1 / 255, 0.001, 0.1 / 255
+# Of float32, from the reference's pixels.
+COSINE, RELATIVE, LOGIT, BOX_PX, SCORE = 0.99999, 1e-4, 1e-3, 0.5, 1e-4
+COSINE_FILE, COSINE_INT8 = 0.9999, 0.999
+FAMILIES = ["clip", "open_clip", "siglip", "naflex", "owlvit", "owlv2"]
+
+
+# Shapes.
+
+
+def tower(rng, layers=3):
+    heads = int(rng.integers(1, 6))
+    width = heads * int(rng.choice([8, 12, 16, 20, 32]))
+    return (width, heads, 4 * int(rng.integers(6, 60)), int(rng.integers(1, layers + 1)))
+
+
+def shapes(family, rng):
+    """A preset for `clip.write` and its like, drawn at random."""
+    patch = int(rng.choice([5, 7, 8, 14, 16, 32]))
+    image = patch * int(rng.integers(3, 7)) + int(rng.choice([0, 0, 1, patch - 1]))
+    p = {"vision": tower(rng), "text": tower(rng), "patch": patch, "image": image, "stored": [torch.float32, torch.float16, torch.bfloat16][rng.integers(3)]}
+    clip_like = {"act": str(rng.choice(["quick_gelu", "gelu"])), "dim": 4 * int(rng.integers(3, 20)), "positions": int(rng.choice([16, 33, 77])), "merges": int(rng.integers(8, 90))}
+    if family == "clip":
+        extra = {"eos": 2} if rng.random() < 0.5 else {"eos": "own", "added": ["rocket", "snow"]}
+        files = [{}, {"shards": "200KB"}, {"bin": True}, {"processor": True}][rng.integers(4)]
+        return p | clip_like | extra | files
+    if family == "open_clip":
+        ratio = {side: (*p[side][:2], 4 * p[side][0], p[side][3]) for side in ("vision", "text")}
+        return p | clip_like | ratio | {"open_clip": True}
+    if family == "siglip":
+        return p | {"act": "gelu_pytorch_tanh", "positions": int(rng.choice([16, 40, 64])), "tokenizer": str(rng.choice(["spiece", "gemma", "gemma-hub"])), "sparse": bool(rng.random() < 0.5)}
+    if family == "naflex":
+        del p["image"]
+        return p | {"act": "gelu_pytorch_tanh", "positions": int(rng.choice([16, 64])), "tokenizer": str(rng.choice(["gemma", "gemma-hub"])), "grid": int(rng.integers(2, 7)) ** 2, "patches": int(rng.integers(9, 70)), "sparse": bool(rng.random() < 0.5)}
+    return p | {"v2": family == "owlv2", "merges": int(rng.integers(8, 90)), "only_vocabulary": bool(rng.random() < 0.5)}
+
+
+def make(family, folder, seed):
+    """A checkpoint in `folder`, what is expected of it in `folder`.expected."""
+    import clip
+    import owl
+    import siglip
+
+    module = {"clip": clip, "open_clip": clip, "siglip": siglip, "naflex": siglip, "owlvit": owl, "owlv2": owl}[family]
+    name = f"random-{family}-{seed}"
+    module.PRESETS[name] = shapes(family, np.random.default_rng([seed, FAMILIES.index(family)]))
+    print(f"{folder.name}: {module.PRESETS[name]}", flush=True)
+    expected = folder.with_name(folder.name + ".expected")
+    folder.mkdir(parents=True)
+    expected.mkdir()
+    module.write(name, folder, expected, seed)
+
+
+# ocelli.
+
+
+class CommandFailed(Exception):
+    pass
+
+
+class Ocelli:
+    def __init__(self, program, options):
+        self.program, self.options = program, options
+
+    def run(self, *words):
+        command = [str(self.program), *map(str, words), *self.options]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise CommandFailed(f"{words[0]}: exit code {done.returncode}: " + " ".join(done.stderr.split())[-300:])
+        return done.stdout
+
+    def lines(self, *words):
+        lines = [json.loads(line) for line in self.run(*words, "--json").splitlines() if line.strip()]
+        if not lines:
+            raise CommandFailed(f"{words[0]}: no output")
+        return lines
+
+
+def each(option, values):
+    return [word for value in values for word in (option, value)]
+
+
+# What was compared.
+
+
+class Report:
+    def __init__(self):
+        self.rows, self.missed = [], 0
+
+    def add(self, checkpoint, what, value, bar=None, good=None, remark=""):
+        """`bar` None: only reported."""
+        word = "" if bar is None else "ok" if good else "MISSED"
+        self.missed += word == "MISSED"
+        shown = f"{value:.3g}" if isinstance(value, float) and "cosine" not in what else f"{value:.8f}" if isinstance(value, float) else str(value)
+        self.rows.append((checkpoint, what, shown, "" if bar is None else bar, word, remark))
+        print("{:22} {:44} {:>12} {:>14} {:7} {}".format(*self.rows[-1]), flush=True)
+
+    def most(self, checkpoint, what, value, bar, remark=""):
+        value = float(value)
+        self.add(checkpoint, what, value, None if bar is None else f"<= {bar:.3g}", bar is None or value <= bar, remark)
+
+    def least(self, checkpoint, what, value, bar, remark=""):
+        value = float(value)
+        self.add(checkpoint, what, value, None if bar is None else f">= {bar}", bar is None or value >= bar, remark)
+
+    def failure(self, checkpoint, what, error):
+        self.add(checkpoint, what, "failed", "works", False, str(error))
+
+
+def cosine(a, b):
+    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b) + 1e-30))
+
+
+def relative(a, b):
+    return float(np.linalg.norm(a - b) / (np.linalg.norm(b) + 1e-30))
+
+
+class Parity:
+    """One checkpoint, its bundle and what is expected of it."""
+
+    def __init__(self, folder, expected, work, ocelli, dtype, report):
+        self.folder, self.work, self.ocelli, self.report = folder, work, ocelli, report
+        self.name, self.strict = folder.name, dtype == "f32"
+        self.facts = json.loads((expected / "expected.json").read_text(encoding="utf-8"))
+        self.tensors = {name: t.astype(np.float64) if t.dtype.kind == "f" else t for name, t in load_file(expected / "expected.safetensors").items()}
+        self.bundle = work / f"{self.name}.ocelli"
+        self.files = {name: expected / file for name, file in self.facts.get("pictures", {}).items()}
+
+    def run(self, dtype):
+        try:
+            self.ocelli.run("import", self.folder, "-o", self.bundle, "--dtype", dtype)
+        except CommandFailed as error:
+            self.report.failure(self.name, "import", error)
+            return
+        family = self.facts["family"]
+        steps = [self.pixels] if self.files else []
+        if family.startswith("owl"):
+            steps += [self.ground, self.guided]
+        else:
+            steps += [self.images] if self.files else []
+            steps += [self.texts] if "texts" in self.facts else []
+            steps += [self.classify] if "logits_per_image" in self.tensors else []
+        for step in steps:
+            try:
+                step()
+            except (CommandFailed, OSError, KeyError, IndexError, ValueError) as error:
+                self.report.failure(self.name, step.__name__, f"{type(error).__name__}: {error}")
+
+    def bar(self, value):
+        """Bars of float32 are not int8's."""
+        return value if self.strict else None
+
+    # Pixels.
+
+    def reference_pixels(self, picture):
+        """The reference's pixels as a file for `--pixels`."""
+        tensors = {key: self.tensors[f"{key}.{picture}"] for key in ("pixel_values", "pixel_attention_mask", "spatial_shapes") if f"{key}.{picture}" in self.tensors}
+        tensors["pixel_values"] = tensors["pixel_values"].astype(np.float32)
+        with Image.open(self.files[picture]) as image:
+            tensors["target_sizes"] = np.array([[image.height, image.width]], dtype=np.int64)
+        path = self.work / f"{self.name}.{picture}.safetensors"
+        save_file(tensors, path)
+        return path
+
+    def std(self):
+        for name in ("preprocessor_config.json", "processor_config.json", "open_clip_config.json"):
+            if (self.folder / name).exists():
+                recipe = json.loads((self.folder / name).read_text())
+                recipe = recipe.get("image_processor", recipe.get("preprocess_cfg", recipe))
+                return np.array(recipe.get("image_std", recipe.get("std")), dtype=np.float64)
+        raise ValueError("no preprocessor_config.json")
+
+    def pixels(self):
+        std = self.std()
+        for picture, file in self.files.items():
+            out = self.work / f"{self.name}.{picture}.own.safetensors"
+            self.ocelli.run("preprocess", "-m", self.bundle, "--image", file, "-o", out)
+            own, ours = load_file(out), self.tensors
+            for key in ("pixel_attention_mask", "spatial_shapes"):
+                if f"{key}.{picture}" in ours:
+                    same = np.array_equal(own[key].astype(np.int64).reshape(-1), ours[f"{key}.{picture}"].reshape(-1))
+                    self.report.add(self.name, f"{key} {picture}", "equal" if same else "differs", "equal", same)
+            expected = ours[f"pixel_values.{picture}"]
+            if own["pixel_values"].size != expected.size:
+                self.report.add(self.name, f"pixels {picture}", str(own["pixel_values"].shape), str(expected.shape), False)
+                continue
+            scale = std[:, None, None] if expected.ndim == 4 else np.resize(std, expected.shape[-1])
+            differs = np.abs(own["pixel_values"].astype(np.float64).reshape(expected.shape) - expected) * scale
+            # A level that float32 rounded up is still one level.
+            self.report.most(self.name, f"pixels {picture}: share off by a level", (differs > PIXEL + 1e-5).mean(), PIXEL_SHARE, f"at most {differs.max() * 255:.2f} levels")
+            self.report.most(self.name, f"pixels {picture}: mean", differs.mean(), PIXEL_MEAN)
+
+    # Embeddings.
+
+    def embedding(self, *words):
+        return [np.array(line["values"], dtype=np.float64) for line in self.ocelli.lines("embed", "-m", self.bundle, *words)]
+
+    def images(self):
+        for picture, file in self.files.items():
+            expected = self.tensors[f"image_embeds.{picture}"][0]
+            values = self.embedding("--raw", "--pixels", self.reference_pixels(picture))[0]
+            self.report.least(self.name, f"image {picture} from pixels: cosine", cosine(values, expected), COSINE if self.strict else COSINE_INT8)
+            self.report.most(self.name, f"image {picture} from pixels: relative", relative(values, expected), self.bar(RELATIVE))
+            values = self.embedding("--image", file)[0]
+            self.report.least(self.name, f"image {picture} from file: cosine", cosine(values, expected), COSINE_FILE if self.strict else COSINE_INT8)
+            self.report.most(self.name, f"image {picture}: |length - 1|", abs(np.linalg.norm(values) - 1), 1e-5)
+
+    def texts(self):
+        # Texts without a visible character are refused on the command line.
+        texts = [(i, text) for i, text in enumerate(self.facts["texts"]) if text.strip()]
+        got = self.embedding("--raw", *each("--text", [text for _, text in texts]))
+        for (i, text), values in zip(texts, got, strict=True):
+            expected = self.tensors["text_embeds"][i]
+            short = text if len(text) < 22 else text[:20] + "…"
+            self.report.least(self.name, f"text {short!r}: cosine", cosine(values, expected), COSINE if self.strict else COSINE_INT8, f"ids {self.facts['ids'][i][:12]}" if cosine(values, expected) < COSINE_INT8 else "")
+            self.report.most(self.name, f"text {short!r}: relative", relative(values, expected), self.bar(RELATIVE))
+
+    def classify(self):
+        texts = [(i, text) for i, text in enumerate(self.facts["texts"]) if text.strip()]
+        for row, picture in enumerate(self.files):
+            logits = self.tensors["logits_per_image"][row][[i for i, _ in texts]]
+            scores = 1 / (1 + np.exp(-logits)) if self.facts["family"].startswith("siglip") else np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+            line = self.ocelli.lines("classify", "-m", self.bundle, "--pixels", self.reference_pixels(picture), *each("--label", [text for _, text in texts]))[0]
+            got = {score["label"]: score for score in line["scores"]}
+            self.report.most(self.name, f"classify {picture}: logits", max(abs(got[text]["logit"] - logit) for (_, text), logit in zip(texts, logits)), self.bar(LOGIT))
+            self.report.most(self.name, f"classify {picture}: scores", max(abs(got[text]["score"] - score) for (_, text), score in zip(texts, scores)), self.bar(SCORE))
+
+    # Boxes.
+
+    def ground(self):
+        phrases = self.facts["phrases"]
+        for picture, file in self.files.items():
+            expected = self.facts["detections"][picture]
+            wanted = [{"phrase": text, "score": score, "box": box} for text, score, box in zip(expected["text_labels"], expected["scores"], expected["boxes"])]
+            options = ["--nms", "1.0", "--threshold", expected["threshold"], *each("--phrase", phrases)]
+            for source, words in (("pixels", ["--pixels", self.reference_pixels(picture)]), ("file", ["--image", file])):
+                line = self.ocelli.lines("ground", "-m", self.bundle, *words, *options)[0]
+                strict = self.strict and source == "pixels"
+                self.detections(f"ground {picture} from {source}", line, wanted, expected["height_width"], strict, logits=True)
+                got = line["detections"]
+                order = [(phrases.index(d["phrase"]), -d["score"]) for d in got]
+                self.report.add(self.name, f"ground {picture} from {source}: order", "right" if order == sorted(order) else "wrong", "right", order == sorted(order), "" if order == sorted(order) else "phrase by phrase, best first")
+
+    def guided(self):
+        for key, expected in self.facts["image_guided"].items():
+            of = expected["nms_1.0"]
+            line = self.ocelli.lines("ground", "-m", self.bundle, "--pixels", self.reference_pixels(expected["target"]), "--query-image", self.files[expected["query"]], "--nms", "1.0", "--threshold", expected["threshold"])[0]
+            # transformers prints how far a score lies between a tenth of the best and the best; a plain score is as good.
+            top = max((d["score"] for d in line["detections"]), default=0.0)
+            scores = min(("scores", "sigmoid"), key=lambda kind: abs(max(of[kind], default=0.0) - top))
+            wanted = [{"phrase": None, "score": score, "box": box} for score, box in zip(of[scores], of["boxes"])]
+            size = self.facts["detections"][expected["target"]]["height_width"]
+            # The query's pixels are read from its file, so scores are only near.
+            self.detections(f"query picture {key}", line, wanted, size, False, boxes=self.bar(BOX_PX), remark=f"compared with {scores}")
+
+    def detections(self, what, line, wanted, height_width, strict, logits=False, boxes=None, remark=""):
+        got = list(line["detections"])
+        size = [line["height"], line["width"]]
+        if size != height_width:
+            self.report.add(self.name, f"{what}: height, width", str(size), str(height_width), False)
+        same = len(got) == len(wanted)
+        self.report.add(self.name, f"{what}: boxes", f"{len(got)} of {len(wanted)}", "all" if strict else None, same, remark)
+        box_px = score = logit = 0.0
+        missing = 0
+        for want in wanted:
+            # The nearest of the same phrase, by box (and score, where that must agree); each stands for one only.
+            candidates = [d for d in got if want["phrase"] is None or d["phrase"] == want["phrase"]]
+            if not candidates:
+                missing += 1
+                continue
+            far = lambda d: (max(abs(a - b) for a, b in zip(d["box"], want["box"])), abs(d["score"] - want["score"]))  # noqa: E731
+            best = min(candidates, key=lambda d: far(d)[0] / BOX_PX + (far(d)[1] / SCORE if strict else 0))
+            got.remove(best)
+            box_px, score = max(box_px, far(best)[0]), max(score, far(best)[1])
+            odds = [np.log(max(s, 1e-12) / max(1 - s, 1e-12)) for s in (best["score"], want["score"])]
+            # What a score next to 0 or 1 says of its logit is lost in rounding.
+            if 1e-3 < want["score"] < 0.999:
+                logit = max(logit, abs(odds[0] - odds[1]))
+        if missing:
+            self.report.add(self.name, f"{what}: without a partner", missing, "0" if strict else None, False)
+        self.report.most(self.name, f"{what}: box, px", box_px, BOX_PX if strict else boxes)
+        self.report.most(self.name, f"{what}: score", score, SCORE if strict else None)
+        if logits:
+            self.report.most(self.name, f"{what}: class logit", logit, LOGIT if strict else None)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--ocelli", type=Path, required=True, help="the program to try")
+    parser.add_argument("--work", type=Path, help="where checkpoints and bundles go and stay (default: a folder that is deleted)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rounds", type=int, default=1, help="checkpoints of each family")
+    parser.add_argument("--device", help="auto, cpu, gpu or ndarray (default: the program's)")
+    parser.add_argument("--dtype", choices=["f32", "int8"], default="f32")
+    parser.add_argument("--families", nargs="+", choices=FAMILIES, default=FAMILIES)
+    parser.add_argument("--checkpoint", nargs="+", type=Path, help="checkpoints that are there already, with expected.json in them or in CHECKPOINT.expected")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    program = given.ocelli.resolve()
+    if not program.exists():
+        parser.error(f"{program}: not there")
+
+    report = Report()
+    with tempfile.TemporaryDirectory() as temporary:
+        work = given.work or Path(temporary)
+        work.mkdir(parents=True, exist_ok=True)
+        ocelli = Ocelli(program, ["--device", given.device] if given.device else [])
+        checkpoints = [folder.resolve() for folder in given.checkpoint or []]
+        if not checkpoints:
+            for seed in range(given.seed, given.seed + given.rounds):
+                for family in given.families:
+                    folder = work / f"{family}-{seed}"
+                    if not folder.exists():
+                        make(family, folder, seed)
+                    checkpoints.append(folder)
+        for folder in checkpoints:
+            beside = folder.with_name(folder.name + ".expected")
+            Parity(folder, beside if beside.exists() else folder, work, ocelli, given.dtype, report).run(given.dtype)
+    print(f"{len(report.rows)} comparisons, {report.missed} missed")
+    for row in report.rows:
+        if row[4] == "MISSED":
+            print("missed: {0}: {1}: {2} (bar {3}) {5}".format(*row))
+    sys.exit(2 if not report.rows else 1 if report.missed else 0)
+
+
+if __name__ == "__main__":
+    main()
