@@ -63,6 +63,7 @@ fn what_is_wrong_is_said_in_one_sentence() {
     import(source.path()).refused(&["pytorch_model.bin", "os.system", "code"]);
     import(&source.path().join("nowhere")).refused(&["nowhere", "no such file"]);
     ocelli(["import", text(source.path()), "-o", "/nowhere/x.ocelli"]).refused(&["/nowhere", "no folder"]);
+    ocelli(["import", text(source.path()), "-o", text(folder.path()), "--force"]).refused(&["folder"]);
     ocelli(["import", text(source.path()), "-o", text(&output), "--dtype", "int3"]).refused(&["int3"]);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
 }

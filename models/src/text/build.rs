@@ -44,7 +44,7 @@ pub struct TokenizerFiles {
 #[non_exhaustive]
 pub enum BuildError {
     /// A file that is damaged, or of another kind.
-    #[error("{file}: {reason}; download it again")]
+    #[error("{file} {reason}; download it again")]
     Damaged {
         /// Its usual name.
         file: &'static str,
@@ -159,7 +159,8 @@ impl TokenizerFiles {
     /// CLIP's tokenizer, as transformers' `CLIPTokenizer` puts it together.
     fn clip(&self, vocabulary: &str, merges: &str) -> Result<Value, BuildError> {
         let damaged = |file, reason: String| BuildError::Damaged { file, reason };
-        let vocabulary: Value = serde_json::from_str(vocabulary).map_err(|error| damaged("vocab.json", error.to_string()))?;
+        let vocabulary: Value =
+            serde_json::from_str(vocabulary).map_err(|error| damaged("vocab.json", format!("cannot be read: {error}")))?;
         let (start, end) = ("<|startoftext|>", "<|endoftext|>");
         let id =
             |token: &str| vocabulary[token].as_u64().ok_or_else(|| damaged("vocab.json", format!("has no {token}, and so is not CLIP's")));
@@ -168,10 +169,16 @@ impl TokenizerFiles {
         let pairs: Result<Vec<Value>, BuildError> = lines
             .map(|(i, line)| match line.trim().split(' ').collect::<Vec<_>>()[..] {
                 [left, right] => Ok(json!([left, right])),
-                _ => Err(damaged("merges.txt", format!("line {} is no pair of tokens", i + 1))),
+                _ => Err(damaged("merges.txt", format!("has no pair of tokens in line {}", i + 1))),
             })
             .collect();
-        let special = |id: u64, token: &str| json!({"id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true});
+        let special = |id: u64, token: &str| {
+            let mut added = json!({"id": id, "content": token, "special": true});
+            for flag in ["single_word", "lstrip", "rstrip", "normalized"] {
+                added[flag] = Value::Bool(false);
+            }
+            added
+        };
         let words = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
         Ok(json!({
             "version": "1.0",
@@ -200,7 +207,7 @@ impl TokenizerFiles {
 }
 
 fn parse(file: &'static str, json: &str) -> Result<tokenizers::Tokenizer, BuildError> {
-    let damaged = |reason: String| BuildError::Damaged { file, reason };
+    let damaged = |reason: String| BuildError::Damaged { file, reason: format!("cannot be read: {reason}") };
     charsmap::check_json(json).map_err(damaged)?;
     tokenizers::Tokenizer::from_bytes(json.as_bytes()).map_err(|error| damaged(error.to_string()))
 }

@@ -181,7 +181,7 @@ impl Model {
             return Err(damaged("has no pieces, and so is none"));
         }
         if !model.charsmap.is_empty() {
-            charsmap::check(&model.charsmap).map_err(damaged)?;
+            charsmap::check(&model.charsmap).map_err(|reason| damaged(format!("cannot be used: {reason}")))?;
         }
         Ok(model)
     }

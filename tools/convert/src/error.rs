@@ -88,7 +88,7 @@ pub enum ImportError {
     /// The tokenizer.
     #[error("{}: {source}", path.display())]
     Tokenizer {
-        /// The file, or the folder where there is none.
+        /// The folder of its files.
         path: PathBuf,
         /// What is wrong.
         source: BuildError,

@@ -1,8 +1,9 @@
 //! From a checkpoint of Hugging Face's or open_clip's to a bundle.
 //!
 //! What is done with a checkpoint is said by the family of its class: [`ocelli_models::registry::plan`] reads the configuration and gives the
-//! bundle's table of tensors. Here the files are read, the table is filled, and the bundle is written, a block of rows at a time: however large
-//! the checkpoint is, a few dozen megabytes of heap are enough (a PyTorch file takes as much as its largest tensor).
+//! bundle's table of tensors. Here the files are read, the table is filled, and the bundle is written, a block of rows at a time: however
+//! large the checkpoint is, a few megabytes of heap are enough for it (of a PyTorch file, as many as its largest tensor has). The tokenizer
+//! comes on top: 40 MB for CLIP's 49 408 tokens, a quarter of a gigabyte for Gemma's 256 000.
 //!
 //! | module | what |
 //! |---|---|

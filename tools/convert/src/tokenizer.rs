@@ -70,7 +70,7 @@ pub fn build(source: &Source, found: Option<&Found>, plan: &TextPlan) -> Result<
         return Err(ImportError::absent(&source.folder, format!("no tokenizer here, and the model reads texts; download {needs}, too")));
     };
     let path = || paths.first().unwrap_or(&source.folder).clone();
-    let json = files.build(plan).map_err(|error| ImportError::Tokenizer { path: path(), source: error })?;
+    let json = files.build(plan).map_err(|error| ImportError::Tokenizer { path: source.folder.clone(), source: error })?;
     match PromptTokenizer::from_json(&json, plan.vocabulary, plan.max_tokens) {
         Ok(_) => Ok(json),
         Err(error) => {

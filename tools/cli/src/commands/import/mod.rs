@@ -89,6 +89,7 @@ struct Line<'a> {
 pub fn run(session: &Session, args: Args) -> Result<Outcome> {
     let started = Instant::now();
     let shown = args.output.display().to_string();
+    ensure!(!args.output.is_dir(), "{shown}: it is a folder; name the file to write");
     ensure!(args.force || !args.output.exists(), "{shown}: there is a file already; give another name with -o, or --force to replace it");
     if let Some(folder) = args.output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         ensure!(folder.is_dir(), "{shown}: there is no folder {}; make it first", folder.display());
