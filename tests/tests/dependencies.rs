@@ -34,6 +34,7 @@ const BETWEEN_SIBLINGS: &[(&str, &str, &str)] = &[
     ("tools/cli", "tools/eval", "`ocelli eval` prints what it measures"),
     ("tools/train", "tools/eval", "the dev metrics during training are those of `ocelli eval`"),
     ("tools/hub", "tools/hub", "its tests turn on its feature `testing`, the Hub on this machine"),
+    ("tools/cli", "tools/hub", "`ocelli pull` fetches with it"),
     ("tools/cli", "targets/linux", "the one program: here the camera meets the commands"),
 ];
 

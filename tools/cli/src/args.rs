@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use ocelli_ops::device::DeviceChoice;
 
-use crate::commands::{bench, caption, classify, completions, embed, eval, ground, import, inspect, preprocess, run, search, verify};
+use crate::commands::{bench, caption, classify, completions, embed, eval, ground, import, inspect, preprocess, pull, run, search, verify};
 
 /// See what is in pictures and camera frames, where it is, and say it in one sentence. Offline.
 #[derive(Debug, Parser)]
@@ -73,6 +73,8 @@ pub enum Command {
     Import(import::Args),
     /// What is in a bundle
     Inspect(inspect::Args),
+    /// Fetch a model from the Hugging Face Hub and import it: the only command that opens a connection
+    Pull(pull::Args),
     /// Whether this build and device compute what the bundle's golden vectors say
     Verify(verify::Args),
     /// How long each stage takes on this machine

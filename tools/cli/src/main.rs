@@ -61,6 +61,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => commands::eval::run(&session, args),
         Command::Import(args) => commands::import::run(&session, args),
         Command::Inspect(args) => commands::inspect::run(&session, args),
+        Command::Pull(args) => commands::pull::run(&session, args),
         Command::Verify(args) => commands::verify::run(&session, args),
         Command::Bench(args) => commands::bench::run(&session, args),
         Command::Completions(args) => commands::completions::run(&args),

@@ -10,6 +10,7 @@ pub mod ground;
 pub mod import;
 pub mod inspect;
 pub mod preprocess;
+pub mod pull;
 pub mod run;
 pub mod search;
 pub mod verify;

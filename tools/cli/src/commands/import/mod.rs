@@ -22,10 +22,17 @@ pub struct Args {
     /// Bundle to write
     #[arg(short = 'o', long, value_name = "FILE")]
     output: PathBuf,
+    #[command(flatten)]
+    making: Making,
+}
+
+/// What the bundle shall be; `pull` takes it, too.
+#[derive(Debug, clap::Args)]
+pub struct Making {
     /// How weights are kept; norms, biases and positions stay f32
     #[arg(long, value_enum, default_value_t = Kept::F32)]
     dtype: Kept,
-    /// The bundle's name; default: the folder's
+    /// The bundle's name; default: the checkpoint's
     #[arg(long, value_name = "N")]
     name: Option<String>,
     /// Replace the bundle if it is there already
@@ -87,29 +94,41 @@ struct Line<'a> {
 
 /// Writes the bundle and says what is in it.
 pub fn run(session: &Session, args: Args) -> Result<Outcome> {
-    let started = Instant::now();
-    let shown = args.output.display().to_string();
-    ensure!(!args.output.is_dir(), "{shown}: it is a folder; name the file to write");
-    ensure!(args.force || !args.output.exists(), "{shown}: there is a file already; give another name with -o, or --force to replace it");
-    if let Some(folder) = args.output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        ensure!(folder.is_dir(), "{shown}: there is no folder {}; make it first", folder.display());
+    args.making.check(&args.output)?;
+    args.making.carry_out(session, &args.checkpoint, &args.output)
+}
+
+impl Making {
+    /// Makes sure that the bundle can be written before any work is done.
+    pub fn check(&self, output: &Path) -> Result<()> {
+        let shown = output.display();
+        ensure!(self.force || !output.exists(), "{shown}: there is a file already; give another name with -o, or --force to replace it");
+        if let Some(folder) = output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            ensure!(folder.is_dir(), "{shown}: there is no folder {}; make it first", folder.display());
+        }
+        if let Some(name) = &self.name {
+            ensure!(!name.trim().is_empty(), "--name is empty; give a name, or leave it out");
+        }
+        Ok(())
     }
-    if let Some(name) = &args.name {
-        ensure!(!name.trim().is_empty(), "--name is empty; give a name, or leave it out");
+
+    /// Makes the bundle of a checkpoint, and says what became of it.
+    pub fn carry_out(&self, session: &Session, checkpoint: &Path, output: &Path) -> Result<Outcome> {
+        let started = Instant::now();
+        let options = Options { storage: self.dtype.into(), name: self.name.clone() };
+        let mut bar = None;
+        let mut before = 0;
+        let mut progress = |done: u64, total: u64| {
+            bar.get_or_insert_with(|| session.out.bytes("importing", total)).advance(done - before);
+            before = done;
+        };
+        let report = ocelli_convert::import(checkpoint, output, &options, &mut progress)?;
+        drop(bar);
+        if !self.no_golden {
+            golden::add(session, checkpoint, output, &options)?;
+        }
+        say(session, output, self.dtype, &report, started)
     }
-    let options = Options { storage: args.dtype.into(), name: args.name };
-    let mut bar = None;
-    let mut before = 0;
-    let mut progress = |done: u64, total: u64| {
-        bar.get_or_insert_with(|| session.out.bytes("importing", total)).advance(done - before);
-        before = done;
-    };
-    let report = ocelli_convert::import(&args.checkpoint, &args.output, &options, &mut progress)?;
-    drop(bar);
-    if !args.no_golden {
-        golden::add(session, &args.checkpoint, &args.output, &options)?;
-    }
-    say(session, &args.output, args.dtype, &report, started)
 }
 
 fn say(session: &Session, output: &Path, dtype: Kept, report: &Report, started: Instant) -> Result<Outcome> {
