@@ -153,9 +153,9 @@ class Parity:
 
     def run(self, dtype):
         try:
-            self.ocelli.run("import", self.folder, "-o", self.bundle, "--dtype", dtype)
+            self.ocelli.run("import", "--force", self.folder, "-o", self.bundle, "--dtype", dtype)
         except CommandFailed as error:
-            self.report.failure(self.name, "import", error)
+            self.report.failure(self.name, "import", "--force", error)
             return
         family = self.facts["family"]
         steps = [self.pixels] if self.files else []

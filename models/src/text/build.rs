@@ -12,7 +12,7 @@
 
 use serde_json::{Value, json};
 use tokenizers::normalizers::{Lowercase, Sequence};
-use tokenizers::{NormalizerWrapper, PaddingDirection, PaddingParams, PaddingStrategy, TruncationDirection, TruncationParams};
+use tokenizers::{AddedToken, NormalizerWrapper, PaddingDirection, PaddingParams, PaddingStrategy, TruncationDirection, TruncationParams};
 
 use super::{charsmap, sentencepiece};
 use crate::plan::TextPlan;
@@ -95,6 +95,14 @@ impl TokenizerFiles {
             (None, None, Some(_), None) => return Err(BuildError::Incomplete("vocab.json without merges.txt; download that, too".into())),
             _ => return Err(BuildError::Incomplete("no tokenizer.json, vocab.json or spiece.model".into())),
         };
+        if class != Class::Siglip {
+            // As transformers has it, a special token is found in a text before anything else is done with it: with OWL-ViT, whose padding
+            // is an exclamation mark, every one in a phrase.
+            let roles = ["bos_token", "eos_token", "unk_token", "pad_token"];
+            let known = roles.iter().filter_map(|role| self.special(role)).filter(|token| tokenizer.token_to_id(token).is_some());
+            let special: Vec<AddedToken> = known.map(|token| AddedToken::from(token, true)).collect();
+            tokenizer.add_special_tokens(special).map_err(|error| BuildError::Incomplete(error.to_string()))?;
+        }
         if class == Class::Siglip2 && !is_lowered(tokenizer.get_normalizer()) {
             let mut steps = vec![NormalizerWrapper::Lowercase(Lowercase)];
             steps.extend(tokenizer.get_normalizer().cloned());
