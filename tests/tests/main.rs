@@ -7,6 +7,8 @@ mod backbone;
 mod bundle;
 /// Dependencies point only down: the manifests against the rule.
 mod dependencies;
+/// CLIP, SigLIP and OWL-ViT against transformers, stage by stage.
+mod families;
 /// Whatever reads files from elsewhere, on files that are nearly right.
 mod fuzz_seeds;
 /// The GPU against the CPU, layer by layer.
