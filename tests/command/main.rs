@@ -25,9 +25,13 @@ mod folder;
 mod gpu;
 /// `import`: checkpoints that become bundles, and those that do not.
 mod import;
+/// What bundles that were imported do: vectors, labels, boxes, prepared pixels.
+mod imported;
 /// Results on the start photographs: the lines of `--json` against the contract and the goldens.
 #[cfg(feature = "nano")]
 mod lines;
+/// `pull`: from a Hub on this machine.
+mod pull;
 /// Ctrl-C, memory, size of the program.
 #[cfg(feature = "nano")]
 mod resources;

@@ -18,7 +18,7 @@ use crate::session::Session;
 pub struct Args {
     /// Model on the Hub, with a branch, tag or commit if you like
     #[arg(value_name = "ORG/NAME[@REV]")]
-    model: String,
+    repository: String,
     /// Bundle to write; default: NAME.ocelli, here
     #[arg(short = 'o', long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -29,11 +29,11 @@ pub struct Args {
 /// Fetches what an importer needs into the cache (`HF_HOME`), and imports it.
 pub fn run(session: &Session, args: Args) -> Result<Outcome> {
     let settings = Settings::from_env()?;
-    let request = Request::parse(&args.model, settings)?;
+    let request = Request::parse(&args.repository, settings)?;
     let output = match args.output {
         Some(output) => output,
         None => {
-            let name = args.model.split('@').next().and_then(|model| model.rsplit('/').next()).context("a model has a name")?;
+            let name = args.repository.split('@').next().and_then(|model| model.rsplit('/').next()).context("a model has a name")?;
             PathBuf::from(format!("{name}.ocelli"))
         }
     };

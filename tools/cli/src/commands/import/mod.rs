@@ -102,6 +102,7 @@ impl Making {
     /// Makes sure that the bundle can be written before any work is done.
     pub fn check(&self, output: &Path) -> Result<()> {
         let shown = output.display();
+        ensure!(!output.is_dir(), "{shown}: this is a folder; name a file in it with -o");
         ensure!(self.force || !output.exists(), "{shown}: there is a file already; give another name with -o, or --force to replace it");
         if let Some(folder) = output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             ensure!(folder.is_dir(), "{shown}: there is no folder {}; make it first", folder.display());
