@@ -67,6 +67,11 @@ def kinds() -> None:
     picture.save(folder / "plain.jpg", quality=90, subsampling=0)
     picture.save(folder / "subsampled.jpg", quality=90)
     picture.save(folder / "progressive.jpg", quality=90, progressive=True, subsampling=0)
+    picture.save(folder / "half-across.jpg", quality=75, subsampling=1)
+    # Sides that end within a block, and within a sample of chroma.
+    smooth(37, 21).save(folder / "progressive-subsampled.jpg", quality=60, progressive=True)
+    smooth(37, 21).save(folder / "restarts.jpg", quality=80, restart_marker_blocks=2)
+    smooth(3, 5).save(folder / "narrow.jpg", quality=80)
     picture.convert("L").save(folder / "grey.jpg", quality=90)
     picture.convert("CMYK").save(folder / "cmyk.jpg", quality=95)
     for orientation in range(2, 9):

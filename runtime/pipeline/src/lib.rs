@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`clock`] | the monotonic clock that ages are measured on, real or faked (`testing`) |
 //! | [`picture`] | one encoded picture to an RGB frame, within limits: [`picture::decode`] |
+//! | `jpeg` | JPEG to the bit as libjpeg decodes it |
 //! | [`source`] | a picture, a folder, a pattern as a stream: [`Pictures`] |
 //! | [`pool`] | a fixed number of frame buffers: [`Pool`] |
 //! | [`newest`] | from a capture thread to its consumer, newest frame wins: [`Live`] |
@@ -20,6 +21,7 @@ pub mod annotate;
 pub mod canvas;
 pub mod clock;
 mod font;
+mod jpeg;
 pub mod json;
 pub mod newest;
 pub mod picture;

@@ -12,8 +12,10 @@ use std::fs;
 use std::io::{self, Cursor, Read};
 use std::path::Path;
 
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 use ocelli_flow::{Frame, FrameMeta, SourceError};
+
+use crate::jpeg;
 
 /// Larger files are refused: 256 MiB.
 pub const MAX_FILE_BYTES: u64 = 256 << 20;
@@ -44,6 +46,10 @@ pub fn decode_camera_jpeg(bytes: &[u8], pixels: &mut Vec<u8>) -> Result<(u32, u3
     check_jpeg_is_whole(bytes)?;
     let decoder = image::codecs::jpeg::JpegDecoder::new(Cursor::new(bytes)).map_err(damaged)?;
     let (width, height) = check_size(&decoder)?;
+    if let Some((width, height, rgb)) = jpeg::decode(bytes, MAX_PIXELS) {
+        *pixels = rgb;
+        return Ok((width, height));
+    }
     if decoder.color_type() == image::ColorType::Rgb8 {
         pixels.resize(decoder.total_bytes() as usize, 0);
         decoder.read_image(pixels).map_err(damaged)?;
@@ -95,7 +101,12 @@ fn rgb(bytes: &[u8]) -> Result<(u32, u32, Vec<u8>), String> {
     check_size(&decoder)?;
     // A damaged EXIF block does not make the pixels unreadable.
     let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+    let exact = if format == ImageFormat::Jpeg { jpeg::decode(bytes, MAX_PIXELS) } else { None };
+    let exact = exact.and_then(|(width, height, rgb)| RgbImage::from_raw(width, height, rgb));
+    let mut picture = match exact {
+        Some(exact) => exact.into(),
+        None => DynamicImage::from_decoder(decoder).map_err(damaged)?,
+    };
     picture.apply_orientation(orientation);
     Ok((picture.width(), picture.height(), to_rgb8(picture)))
 }
