@@ -13,117 +13,24 @@
 //!
 //! Both directions walk the module itself, so there is one list of tensors: the definition.
 
+mod recipe;
+mod store;
+
 use std::collections::BTreeSet;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use half::f16;
-use ocelli_bundle::{Bundle, BundleError, BundleWriter, TensorView};
-use ocelli_ops::pack::{PANEL, PackedGroups, PackedInt8, pack_float, padded};
-use ocelli_ops::quant::{GROUP, dequantize_int4, dequantize_int8, nibbles, quantize_int4, quantize_int8};
+use ocelli_bundle::{Bundle, BundleError, TensorView};
+use ocelli_ops::pack::{PANEL, PackedGroups, PackedInt8, padded};
+use ocelli_ops::quant::{GROUP, dequantize_int4, dequantize_int8, nibbles};
 use ocelli_ops::{DepthwiseWeight, GroupBits, OwnedGroups, OwnedInt8, Packed};
+
+pub use recipe::Recipe;
+pub use store::{Part, encode, layout, store};
 
 use crate::LoadError;
 use crate::blocks::{Linears, Target};
-
-/// How a parameter is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recipe {
-    /// f32.
-    F32,
-    /// f16.
-    F16,
-    /// f32 in the kernels' order.
-    F32Packed {
-        /// Of the transposed matrix.
-        transposed: bool,
-    },
-    /// f16 in the kernels' order.
-    F16Packed {
-        /// Of the transposed matrix.
-        transposed: bool,
-    },
-    /// One scale a row.
-    Int8 {
-        /// Of the transposed matrix.
-        transposed: bool,
-    },
-    /// One scale a row, in the kernels' order.
-    Int8Packed {
-        /// Of the transposed matrix.
-        transposed: bool,
-    },
-    /// One scale for 32 columns of a row, in the kernels' order.
-    Int4Packed {
-        /// Of the transposed matrix.
-        transposed: bool,
-    },
-    /// One scale for 32 columns of a row.
-    Int4 {
-        /// Of the transposed matrix.
-        transposed: bool,
-    },
-}
-
-impl Recipe {
-    fn parse(name: Option<&str>) -> Option<Self> {
-        Some(match name {
-            None => Self::F32,
-            Some("f16") => Self::F16,
-            Some("f32.p") => Self::F32Packed { transposed: false },
-            Some("f32.t.p") => Self::F32Packed { transposed: true },
-            Some("f16.p") => Self::F16Packed { transposed: false },
-            Some("f16.t.p") => Self::F16Packed { transposed: true },
-            Some("int8") => Self::Int8 { transposed: false },
-            Some("int8.t") => Self::Int8 { transposed: true },
-            Some("int8.p") => Self::Int8Packed { transposed: false },
-            Some("int8.t.p") => Self::Int8Packed { transposed: true },
-            Some("int4.p") => Self::Int4Packed { transposed: false },
-            Some("int4.t.p") => Self::Int4Packed { transposed: true },
-            Some("int4") => Self::Int4 { transposed: false },
-            Some("int4.t") => Self::Int4 { transposed: true },
-            Some(_) => return None,
-        })
-    }
-
-    /// As the manifest names it; `None`: as it is, in single precision.
-    pub fn name(self) -> Option<&'static str> {
-        match self {
-            Self::F32 => None,
-            Self::F16 => Some("f16"),
-            Self::F32Packed { transposed: false } => Some("f32.p"),
-            Self::F32Packed { transposed: true } => Some("f32.t.p"),
-            Self::F16Packed { transposed: false } => Some("f16.p"),
-            Self::F16Packed { transposed: true } => Some("f16.t.p"),
-            Self::Int8 { transposed: false } => Some("int8"),
-            Self::Int8 { transposed: true } => Some("int8.t"),
-            Self::Int8Packed { transposed: false } => Some("int8.p"),
-            Self::Int8Packed { transposed: true } => Some("int8.t.p"),
-            Self::Int4Packed { transposed: false } => Some("int4.p"),
-            Self::Int4Packed { transposed: true } => Some("int4.t.p"),
-            Self::Int4 { transposed: false } => Some("int4"),
-            Self::Int4 { transposed: true } => Some("int4.t"),
-        }
-    }
-
-    /// The type of a float recipe.
-    fn float(self) -> DType {
-        if matches!(self, Self::F16 | Self::F16Packed { .. }) { DType::F16 } else { DType::F32 }
-    }
-
-    /// Whether what is stored is the transposed matrix.
-    pub fn transposed(self) -> bool {
-        match self {
-            Self::F32 | Self::F16 => false,
-            Self::F32Packed { transposed }
-            | Self::F16Packed { transposed }
-            | Self::Int8 { transposed }
-            | Self::Int4 { transposed }
-            | Self::Int8Packed { transposed }
-            | Self::Int4Packed { transposed } => transposed,
-        }
-    }
-}
 
 /// Gives every parameter of `module` its value from the bundle, under `prefix` (or as it is named, where that is empty), as floats. What is missing or misshapen is named.
 pub fn load<M: Module>(module: M, prefix: &str, bundle: &Bundle, device: &Device) -> Result<M, LoadError> {
@@ -434,143 +341,6 @@ pub(crate) fn floats(view: &TensorView<'_>, name: &str) -> Result<Vec<f32>, Load
     }
 }
 
-/// Writes every parameter of `module` under `prefix`, each by the recipe that `choose` gives for its name and shape.
-pub fn store<M: Module>(
-    module: &M,
-    prefix: &str,
-    writer: &mut BundleWriter,
-    choose: &dyn Fn(&str, &[usize]) -> Recipe,
-) -> Result<(), BundleError> {
-    let mut storer = Storer { path: vec![prefix.to_owned()], writer, choose, error: None };
-    module.visit(&mut storer);
-    storer.error.map_or(Ok(()), Err)
-}
-
-struct Storer<'a> {
-    path: Vec<String>,
-    writer: &'a mut BundleWriter,
-    choose: &'a dyn Fn(&str, &[usize]) -> Recipe,
-    error: Option<BundleError>,
-}
-
-impl ModuleVisitor for Storer<'_> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if self.error.is_none() {
-            let name = self.path.join(".");
-            let recipe = (self.choose)(&name, &param.lazy_shape());
-            self.error = write(self.writer, &name, param.val(), recipe).err();
-        }
-    }
-}
-
-fn write<const D: usize>(writer: &mut BundleWriter, name: &str, tensor: Tensor<D>, recipe: Recipe) -> Result<(), BundleError> {
-    let tensor = if recipe.transposed() { tensor.swap_dims(0, 1) } else { tensor };
-    let shape = tensor.dims();
-    let values: Vec<f32> = tensor.into_data().iter::<f32>().collect();
-    let rejected = |error: ocelli_ops::pack::PackError| BundleError::Rejected { entry: name.to_owned(), reason: error.to_string() };
-    for part in encode(name, &shape, &values, recipe).map_err(rejected)? {
-        writer.tensor(&part.name, part.dtype, &part.shape, part.bytes)?;
-    }
-    if let Some(recipe) = recipe.name() {
-        writer.manifest_mut().quantization.insert(name.to_owned(), recipe.to_owned());
-    }
-    Ok(())
-}
-
-/// A tensor of a bundle: a parameter, its scales, or its sums.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
-    /// Its name in the bundle.
-    pub name: String,
-    /// Its type there.
-    pub dtype: DType,
-    /// Its shape there.
-    pub shape: Vec<usize>,
-    /// Its values, little-endian; empty in a [`layout`].
-    pub bytes: Vec<u8>,
-}
-
-/// The tensors that hold a parameter, without their values. `shape` is that of the matrix that is stored: the transposed one where the
-/// recipe says so.
-pub fn layout(name: &str, shape: &[usize], recipe: Recipe) -> Vec<Part> {
-    let (rows, columns) = rows_and_columns(shape, false);
-    let part = |suffix: &str, dtype, shape: Vec<usize>| Part { name: format!("{name}{suffix}"), dtype, shape, bytes: Vec::new() };
-    let main = |dtype, shape: Vec<usize>| part("", dtype, shape);
-    match recipe {
-        Recipe::F32 => vec![main(DType::F32, shape.to_vec())],
-        Recipe::F16 => vec![main(DType::F16, shape.to_vec())],
-        Recipe::F32Packed { .. } | Recipe::F16Packed { .. } => vec![main(recipe.float(), vec![padded(rows) / PANEL, columns, PANEL])],
-        Recipe::Int8 { .. } => vec![main(DType::I8, shape.to_vec()), part(".scale", DType::F32, vec![rows])],
-        Recipe::Int4 { .. } => {
-            vec![main(DType::U8, vec![rows, columns / 2]), part(".scale", DType::F16, vec![rows, columns / GROUP])]
-        }
-        Recipe::Int8Packed { .. } => vec![
-            main(DType::I8, vec![padded(rows) / PANEL, columns.div_ceil(4), PANEL, 4]),
-            part(".scale", DType::F32, vec![padded(rows)]),
-            part(".sum", DType::I32, vec![padded(rows)]),
-        ],
-        Recipe::Int4Packed { .. } => vec![
-            main(DType::U8, vec![padded(rows) / PANEL, columns / GROUP, GROUP / 8, PANEL, 4]),
-            part(".scale", DType::F16, vec![padded(rows) / PANEL, columns / GROUP, PANEL]),
-        ],
-    }
-}
-
-/// The tensors that hold a parameter: [`layout`] with values.
-///
-/// # Errors
-/// Where the values do not fill the shape, or rows of int4 are no multiple of its groups.
-pub fn encode(name: &str, shape: &[usize], values: &[f32], recipe: Recipe) -> Result<Vec<Part>, ocelli_ops::pack::PackError> {
-    let (rows, columns) = rows_and_columns(shape, false);
-    let halves = |values: &[f32]| values.iter().map(|&x| f16::from_f32(x)).collect::<Vec<_>>();
-    let bytes = match recipe {
-        Recipe::F32 => vec![f32_bytes(values)],
-        Recipe::F16 => vec![f16_bytes(&halves(values))],
-        Recipe::F32Packed { .. } => vec![f32_bytes(&pack_float(rows, columns, values)?)],
-        Recipe::F16Packed { .. } => vec![f16_bytes(&pack_float(rows, columns, &halves(values))?)],
-        Recipe::Int8 { .. } => {
-            let q = quantize_int8(values, columns);
-            vec![i8_bytes(&q.values), f32_bytes(&q.scales)]
-        }
-        Recipe::Int4 { .. } => {
-            let q = quantize_int4(values);
-            vec![q.values, f16_bytes(&q.scales)]
-        }
-        Recipe::Int8Packed { .. } => {
-            let q = quantize_int8(values, columns);
-            let packed = OwnedInt8::pack(rows, columns, &q.values, &q.scales)?;
-            let sums = packed.sums.iter().flat_map(|sum| sum.to_le_bytes()).collect();
-            vec![i8_bytes(&packed.values), f32_bytes(&packed.scales), sums]
-        }
-        Recipe::Int4Packed { .. } => {
-            let q = quantize_int4(values);
-            let packed = OwnedGroups::pack(rows, columns, GroupBits::Int4, &nibbles(&q.values), &q.scales)?;
-            vec![packed.values, f16_bytes(&packed.scales)]
-        }
-    };
-    Ok(layout(name, shape, recipe).into_iter().zip(bytes).map(|(part, bytes)| Part { bytes, ..part }).collect())
-}
-
-fn f32_bytes(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
-}
-
-fn f16_bytes(values: &[f16]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
-}
-
-fn i8_bytes(values: &[i8]) -> Vec<u8> {
-    values.iter().map(|value| value.cast_unsigned()).collect()
-}
-
 /// Whether the bundle has a parameter of this shape, in a form that this build reads.
 ///
 /// # Errors
@@ -582,5 +352,4 @@ pub fn check(bundle: &Bundle, name: &str, expected: &[usize]) -> Result<(), Load
 }
 
 #[cfg(test)]
-#[path = "weights_tests.rs"]
 mod tests;

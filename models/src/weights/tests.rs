@@ -1,5 +1,5 @@
 use burn::tensor::Distribution;
-use ocelli_bundle::Manifest;
+use ocelli_bundle::{BundleWriter, Manifest};
 
 use super::*;
 
