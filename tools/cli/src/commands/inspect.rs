@@ -142,7 +142,9 @@ fn show(out: &Output, report: &Report) -> Result<()> {
         }
     }
     for source in report.provenance {
-        out.text(format!("made from   {} {} ({})", source.name, source.revision, source.licence))?;
+        let licence = if source.licence.is_empty() { "licence not stated" } else { &source.licence };
+        let revision = if source.revision.is_empty() { String::new() } else { format!(" {}", source.revision) };
+        out.text(format!("made from   {}{revision} ({licence})", source.name))?;
     }
     for (key, bytes) in &report.texts {
         out.text(format!("text        {key}, {bytes} bytes"))?;
