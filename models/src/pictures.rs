@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use burn::tensor::{Device, Tensor, TensorData};
 use ocelli_bundle::Bundle;
 use ocelli_flow::{Frame, InputTensor, InputValues, Inputs, ModelError};
-use ocelli_preprocess::{Processor, Recipe, Resize};
+use ocelli_preprocess::{Geometry, PrepareError, Processor, Recipe, Resize};
 
 use crate::LoadError;
 use crate::blocks::VisionConfig;
@@ -40,10 +40,17 @@ impl Pictures {
         }
     }
 
+    /// Where the input made from a picture of this size lies in the picture.
+    ///
+    /// # Errors
+    /// Where the recipe cannot make one of it.
+    pub fn geometry(&self, width: u32, height: u32) -> Result<Geometry, ModelError> {
+        self.processor.borrow().recipe().geometry(width, height).map_err(refused)
+    }
+
     /// The tensors of a picture.
     pub fn prepare(&self, frame: &Frame) -> Result<Inputs, ModelError> {
-        let prepared = self.processor.borrow_mut().prepare(frame);
-        let prepared = prepared.map_err(|error| ModelError::Compute { stage: "preprocess", reason: error.to_string() })?;
+        let prepared = self.processor.borrow_mut().prepare(frame).map_err(refused)?;
         let (width, height) = (frame.width(), frame.height());
         let Some(patches) = prepared.patches else {
             return Ok(Inputs::pixels(width, height, [1, 3, prepared.height as usize, prepared.width as usize], prepared.values));
@@ -62,6 +69,10 @@ impl Pictures {
         ];
         Ok(Inputs { width, height, tensors })
     }
+}
+
+fn refused(error: PrepareError) -> ModelError {
+    ModelError::Compute { stage: "preprocess", reason: error.to_string() }
 }
 
 /// What a tower reads, in words.

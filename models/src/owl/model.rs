@@ -6,6 +6,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 use ocelli_bundle::Bundle;
 use ocelli_flow::{BoundingBox, Detection, Embedding, Encoded, Frame, GroundOptions, Grounder, Inputs, Model, ModelError, PhraseSet};
+use ocelli_preprocess::Geometry;
 
 use super::forward::{Detector, Patches};
 use super::select::{self, Chosen};
@@ -28,6 +29,8 @@ pub struct Owl {
 /// What [`Owl`] keeps of a picture.
 struct Seen {
     patches: Patches,
+    /// Where the model's input lies in the picture.
+    geometry: Geometry,
     read: OnceCell<Read>,
 }
 
@@ -60,18 +63,6 @@ impl Owl {
             device: device.clone(),
         })
     }
-
-    /// A box of the model's input in pixels of the source picture, clipped to it. OWLv2's input is the picture padded to a square.
-    fn in_pixels(&self, bbox: BoundingBox, encoded: &Encoded) -> BoundingBox {
-        let (width, height) = (encoded.width as f32, encoded.height as f32);
-        let (x, y) = if self.config.second { (width.max(height), width.max(height)) } else { (width, height) };
-        BoundingBox {
-            x0: (bbox.x0 * x).clamp(0.0, width),
-            y0: (bbox.y0 * y).clamp(0.0, height),
-            x1: (bbox.x1 * x).clamp(0.0, width),
-            y1: (bbox.y1 * y).clamp(0.0, height),
-        }
-    }
 }
 
 impl Seen {
@@ -102,8 +93,9 @@ impl Model for Owl {
 
     fn encode_inputs(&self, inputs: Inputs) -> Result<Encoded, ModelError> {
         let (width, height) = (inputs.width, inputs.height);
+        let geometry = self.pictures.geometry(width, height)?;
         let patches = self.detector.patches(read_picture(inputs, self.config.vision.side, &self.device)?);
-        Ok(Encoded::new(width, height, Seen { patches, read: OnceCell::new() }))
+        Ok(Encoded::new(width, height, Seen { patches, geometry, read: OnceCell::new() }))
     }
 
     fn prompt_ids(&self, text: &str) -> Result<Vec<u32>, ModelError> {
@@ -154,7 +146,7 @@ impl Grounder for Owl {
         let detection = |one: Chosen| Detection {
             phrase: phrases.phrases[one.query].clone(),
             score: one.score,
-            bbox: self.in_pixels(one.bbox, encoded),
+            bbox: seen.geometry.to_source([one.bbox.x0, one.bbox.y0, one.bbox.x1, one.bbox.y1]),
             objectness: read.objectness.as_ref().map(|objectness| objectness[one.patch]),
         };
         Ok(chosen.into_iter().map(detection).collect())

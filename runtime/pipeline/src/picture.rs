@@ -43,13 +43,12 @@ pub fn decode_bytes(bytes: &[u8], path: &Path, meta: FrameMeta) -> Result<Frame,
 ///
 /// What follows the end marker is ignored: drivers pad their buffers.
 pub fn decode_camera_jpeg(bytes: &[u8], pixels: &mut Vec<u8>) -> Result<(u32, u32), String> {
+    if let Some(size) = jpeg::decode_into(bytes, MAX_PIXELS, pixels) {
+        return Ok(size);
+    }
     check_jpeg_is_whole(bytes)?;
     let decoder = image::codecs::jpeg::JpegDecoder::new(Cursor::new(bytes)).map_err(damaged)?;
     let (width, height) = check_size(&decoder)?;
-    if let Some((width, height, rgb)) = jpeg::decode(bytes, MAX_PIXELS) {
-        *pixels = rgb;
-        return Ok((width, height));
-    }
     if decoder.color_type() == image::ColorType::Rgb8 {
         pixels.resize(decoder.total_bytes() as usize, 0);
         decoder.read_image(pixels).map_err(damaged)?;
@@ -101,9 +100,9 @@ fn rgb(bytes: &[u8]) -> Result<(u32, u32, Vec<u8>), String> {
     check_size(&decoder)?;
     // A damaged EXIF block does not make the pixels unreadable.
     let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
-    let exact = if format == ImageFormat::Jpeg { jpeg::decode(bytes, MAX_PIXELS) } else { None };
-    let exact = exact.and_then(|(width, height, rgb)| RgbImage::from_raw(width, height, rgb));
-    let mut picture = match exact {
+    let mut rgb = Vec::new();
+    let exact = if format == ImageFormat::Jpeg { jpeg::decode_into(bytes, MAX_PIXELS, &mut rgb) } else { None };
+    let mut picture = match exact.and_then(|(width, height)| RgbImage::from_raw(width, height, rgb)) {
         Some(exact) => exact.into(),
         None => DynamicImage::from_decoder(decoder).map_err(damaged)?,
     };

@@ -3,7 +3,7 @@
 
 use divan::{Bencher, black_box};
 use ocelli_flow::{Frame, FrameMeta};
-use ocelli_preprocess::{Prepared, Processor, Range8, Recipe, Source, Squash};
+use ocelli_preprocess::{Prepared, Processor, Recipe, Source, Squash, YuvRange};
 use serde_json::json;
 
 fn main() {
@@ -73,12 +73,12 @@ fn squash_224(bencher: Bencher<'_, '_>, size: (u32, u32)) {
 #[divan::bench(args = SIZES)]
 fn clip_224_yuyv(bencher: Bencher<'_, '_>, (width, height): (u32, u32)) {
     let bytes = noise(2 * (width * height) as usize);
-    prepare(bencher, processor("CLIPImageProcessor", 224), &Source::yuyv(width, height, 0, Range8::Limited, &bytes).unwrap());
+    prepare(bencher, processor("CLIPImageProcessor", 224), &Source::yuyv(width, height, 0, YuvRange::Limited, &bytes).unwrap());
 }
 
 /// The same from two planes.
 #[divan::bench(args = SIZES)]
 fn clip_224_nv12(bencher: Bencher<'_, '_>, (width, height): (u32, u32)) {
     let bytes = noise((width * height * 3 / 2) as usize);
-    prepare(bencher, processor("CLIPImageProcessor", 224), &Source::nv12(width, height, 0, Range8::Limited, &bytes).unwrap());
+    prepare(bencher, processor("CLIPImageProcessor", 224), &Source::nv12(width, height, 0, YuvRange::Limited, &bytes).unwrap());
 }

@@ -55,3 +55,40 @@ impl Geometry {
         (self.source[0] as u32, self.source[1] as u32)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A picture of `width` x `height` pixels squashed to 224 x 224.
+    fn squashed(width: u32, height: u32) -> Geometry {
+        Geometry::new([width, height], [0.0; 2], [width.into(), height.into()], [224; 2])
+    }
+
+    #[test]
+    fn the_whole_input_is_the_whole_picture() {
+        let bbox = squashed(640, 480).pixels_to_source([0.0, 0.0, 224.0, 224.0]);
+        assert_eq!(bbox, BoundingBox { x0: 0.0, y0: 0.0, x1: 640.0, y1: 480.0 });
+    }
+
+    #[test]
+    fn what_lies_outside_is_clipped_and_corners_are_put_in_order() {
+        let bbox = squashed(448, 112).pixels_to_source([230.0, 112.0, -3.0, 56.0]);
+        assert_eq!(bbox, BoundingBox { x0: 0.0, y0: 28.0, x1: 448.0, y1: 56.0 });
+    }
+
+    proptest! {
+        #[test]
+        fn there_and_back(w in 1u32..5000, h in 1u32..5000, a in 0f32..1.0, b in 0f32..1.0, c in 0f32..1.0, d in 0f32..1.0) {
+            let map = squashed(w, h);
+            let (w, h) = (w as f32, h as f32);
+            let bbox = BoundingBox { x0: a.min(b) * w, y0: c.min(d) * h, x1: a.max(b) * w, y1: c.max(d) * h };
+            let back = map.to_source(map.to_model(&bbox));
+            for (x, y) in [(bbox.x0, back.x0), (bbox.y0, back.y0), (bbox.x1, back.x1), (bbox.y1, back.y1)] {
+                // Three roundings of f32 each way.
+                prop_assert!((x - y).abs() <= 6.0 * f32::EPSILON * w.max(h), "{x} {y}");
+            }
+        }
+    }
+}

@@ -8,7 +8,7 @@
 //! | [`geometry`] | from the model's input to pixels of the source picture: [`Geometry`] |
 //! | [`filter`] | how resized pixels average the picture: [`Filter`] |
 //! | [`mod@squash`] | nano's input: the whole picture resized to a square, then normalised: [`Squash`], [`squash()`] |
-//! | [`taps`], [`boxes`] | what goes with it: its weights, and [`BoxMap`] |
+//! | [`taps`] | its weights |
 //!
 //! Two references, which differ by a grey level here and there, on noise by more: a [`Processor`] does what the image processors of `transformers` do by
 //! default, that is torchvision's resize of 8-bit tensors (16-bit weights, as many fractional bits as fit); a [`Squash`] does what Pillow's
@@ -20,7 +20,6 @@
 
 mod axis;
 mod blur;
-pub mod boxes;
 pub mod filter;
 pub mod geometry;
 mod passes;
@@ -32,10 +31,9 @@ pub mod source;
 pub mod squash;
 pub mod taps;
 
-pub use boxes::BoxMap;
 pub use filter::Filter;
 pub use geometry::Geometry;
 pub use processor::{Patches, PrepareError, Prepared, Processor};
 pub use recipe::{Centre, Normalise, Recipe, RecipeError, Resize, Size};
-pub use source::{Range8, Source, SourceTooShort};
+pub use source::{Source, SourceTooShort, YuvRange};
 pub use squash::{Squash, squash};

@@ -1,6 +1,7 @@
 //! Which size a picture is resized to, and which part of that is wanted.
 
 use crate::geometry::Geometry;
+use crate::processor::PrepareError;
 use crate::recipe::{Centre, MOST_VALUES, Recipe, Resize, Size};
 
 /// One axis of the way from a picture to a model's input, in pixels.
@@ -53,8 +54,16 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// What `recipe`, which is valid, makes of a picture of this size; or the size of an input that would be too large.
-    pub fn new(recipe: &Recipe, height: u32, width: u32) -> Result<Self, (u64, u64)> {
+    /// What `recipe`, which is valid, makes of a picture of this size.
+    ///
+    /// # Errors
+    /// Where the input would be too large.
+    pub fn new(recipe: &Recipe, height: u32, width: u32) -> Result<Self, PrepareError> {
+        Self::sized(recipe, height, width).map_err(|(height, width)| PrepareError::TooLarge { height, width })
+    }
+
+    /// The same; or height and width of the input that would be too large.
+    fn sized(recipe: &Recipe, height: u32, width: u32) -> Result<Self, (u64, u64)> {
         let [resized_height, resized_width] = match recipe.resize {
             None => [height, width].map(u64::from),
             Some(Resize::ShortestEdge { edge, longest: None }) => shortest_edge(height, width, edge),
@@ -156,7 +165,7 @@ mod tests {
         assert_eq!(patches(5000, 1, 16, 256), [4096, 16]);
         let resize = Some(Resize::Patches { patch: 1, max_patches: 4 });
         let recipe = Recipe { resize, filter: Default::default(), crop: None, centre: Centre::Down, rescale: None, normalise: None };
-        assert_eq!(Plan::new(&recipe, 5_000_000, 1), Err((6, 1)));
+        assert_eq!(Plan::new(&recipe, 5_000_000, 1), Err(PrepareError::TooLarge { height: 6, width: 1 }));
         assert!(Plan::new(&recipe, 3_000_000, 1).is_ok());
     }
 }

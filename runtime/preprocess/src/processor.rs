@@ -6,7 +6,6 @@ use ocelli_flow::Frame;
 
 use crate::blur::{Blurring, sigmas};
 use crate::filter::{Filter, Scaling};
-use crate::geometry::Geometry;
 use crate::passes::CHANNELS;
 use crate::plan::{Plan, Span};
 use crate::recipe::{MOST_SIDE, Normalise, Recipe, RecipeError, Resize};
@@ -25,8 +24,6 @@ pub struct Prepared {
     pub width: u32,
     /// How the patches lie, where the input is a list of them.
     pub patches: Option<Patches>,
-    /// Where the input lies in the picture.
-    pub geometry: Geometry,
 }
 
 /// Rows and columns of patches (`spatial_shapes` of SigLIP 2); they follow each other row by row.
@@ -112,9 +109,9 @@ impl Processor {
     /// A picture that is too long for the recipe.
     pub fn prepare_source(&mut self, source: &Source<'_>) -> Result<Prepared, PrepareError> {
         let mut values = Vec::new();
-        let (plan, geometry) = self.fill(source, &mut values)?;
+        let plan = self.fill(source, &mut values)?;
         let patches = self.patches(&plan);
-        Ok(Prepared { values, height: plan.rows.output, width: plan.columns.output, patches, geometry })
+        Ok(Prepared { values, height: plan.rows.output, width: plan.columns.output, patches })
     }
 
     /// The same into the buffer of an earlier input, which is kept if it is large enough. After an error `prepared` is as it was, but for
@@ -123,9 +120,9 @@ impl Processor {
     /// # Errors
     /// A picture that is too long for the recipe.
     pub fn prepare_into(&mut self, source: &Source<'_>, prepared: &mut Prepared) -> Result<(), PrepareError> {
-        let (plan, geometry) = self.fill(source, &mut prepared.values)?;
+        let plan = self.fill(source, &mut prepared.values)?;
         prepared.patches = self.patches(&plan);
-        (prepared.height, prepared.width, prepared.geometry) = (plan.rows.output, plan.columns.output, geometry);
+        (prepared.height, prepared.width) = (plan.rows.output, plan.columns.output);
         Ok(())
     }
 
@@ -134,15 +131,14 @@ impl Processor {
         Some(Patches { rows: plan.rows.output / patch, columns: plan.columns.output / patch })
     }
 
-    fn fill(&mut self, source: &Source<'_>, values: &mut Vec<f32>) -> Result<(Plan, Geometry), PrepareError> {
+    fn fill(&mut self, source: &Source<'_>, values: &mut Vec<f32>) -> Result<Plan, PrepareError> {
         let plan = self.plan(source.height(), source.width())?;
         match self.recipe.resize {
             Some(Resize::PadSquare(_)) => self.padded(source, &plan, values),
             Some(Resize::Patches { patch, max_patches }) => self.patched(source, &plan, [patch, max_patches], values),
             _ => self.planar(source, &plan, values),
         }
-        let padded = matches!(self.recipe.resize, Some(Resize::PadSquare(_)));
-        Ok((plan, plan.geometry(padded)))
+        Ok(plan)
     }
 
     /// The plan for a picture of this size; its weights are set.
@@ -152,7 +148,7 @@ impl Processor {
         }
         self.plan = None;
         self.source = Some((height, width));
-        let plan = Plan::new(&self.recipe, height, width).map_err(|(height, width)| PrepareError::TooLarge { height, width })?;
+        let plan = Plan::new(&self.recipe, height, width)?;
         let set = if let Some(Resize::PadSquare(size)) = self.recipe.resize {
             let side = height.max(width);
             let [across, down] = sigmas(side, size.height, size.width);

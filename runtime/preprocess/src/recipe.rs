@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::filter::Filter;
+use crate::geometry::Geometry;
+use crate::plan::Plan;
+use crate::processor::PrepareError;
 
 mod hugging_face;
 mod open_clip;
@@ -135,6 +138,14 @@ impl RecipeError {
 }
 
 impl Recipe {
+    /// Where the input made from a picture of this size lies in the picture, for a recipe that can be followed.
+    ///
+    /// # Errors
+    /// A picture that is too long for the recipe.
+    pub fn geometry(&self, width: u32, height: u32) -> Result<Geometry, PrepareError> {
+        Ok(Plan::new(self, height, width)?.geometry(matches!(self.resize, Some(Resize::PadSquare(_)))))
+    }
+
     /// Whether the recipe can be followed: sides of 1 to [`MOST_SIDE`] pixels, an input of at most [`MOST_VALUES`] values, finite numbers.
     pub fn validate(&self) -> Result<(), RecipeError> {
         match self.resize {

@@ -11,7 +11,7 @@ mod avx2;
 
 /// How far luma and chroma reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Range8 {
+pub enum YuvRange {
     /// Luma 16 to 235, chroma 16 to 240: what cameras send unless they say otherwise.
     #[default]
     Limited,
@@ -61,13 +61,13 @@ impl<'a> Source<'a> {
 
     /// `YUYV`: two pixels in four bytes, Y U Y V. `stride`: bytes from one row to the next; 0: rows without padding. The last row may
     /// come without its padding.
-    pub fn yuyv(width: u32, height: u32, stride: u32, range: Range8, bytes: &'a [u8]) -> Result<Self, SourceTooShort> {
+    pub fn yuyv(width: u32, height: u32, stride: u32, range: YuvRange, bytes: &'a [u8]) -> Result<Self, SourceTooShort> {
         let format = Format::Yuyv(Converter::new(range));
         Self::new("YUYV", [width, height, stride], (width as usize).div_ceil(2) * 4, height as usize, format, bytes)
     }
 
     /// `NV12`: a plane of Y, then one of U and V for every 2 x 2 pixels, both with rows of `stride` bytes (0: without padding).
-    pub fn nv12(width: u32, height: u32, stride: u32, range: Range8, bytes: &'a [u8]) -> Result<Self, SourceTooShort> {
+    pub fn nv12(width: u32, height: u32, stride: u32, range: YuvRange, bytes: &'a [u8]) -> Result<Self, SourceTooShort> {
         let rows = height as usize + (height as usize).div_ceil(2);
         Self::new("NV12", [width, height, stride], width as usize, rows, Format::Nv12(Converter::new(range)), bytes)
     }
@@ -99,6 +99,15 @@ impl<'a> Source<'a> {
         self.height
     }
 
+    /// The whole picture as RGB, `[height][width][3]`.
+    pub fn to_rgb(&self, rgb: &mut Vec<u8>) {
+        let (width, isa) = (self.width as usize, Isa::detect());
+        rgb.resize(width * self.height as usize * CHANNELS, 0);
+        for (y, out) in rgb.chunks_exact_mut(width * CHANNELS).enumerate() {
+            self.convert(isa, y, 0..width, out.as_chunks_mut::<CHANNELS>().0);
+        }
+    }
+
     /// The pixels `columns` of row `y` as RGB, `[pixel][3]`, followed by anything up to a length of `least` bytes. `buffer` is used where
     /// they cannot be borrowed.
     pub(crate) fn row<'b>(&self, isa: Isa, y: usize, columns: Range<usize>, least: usize, buffer: &'b mut Vec<u8>) -> &'b [u8]
@@ -113,9 +122,15 @@ impl<'a> Source<'a> {
             return row;
         }
         buffer.resize(values.max(least), 0);
-        let (out, _) = buffer[..values].as_chunks_mut::<CHANNELS>();
+        self.convert(isa, y, columns, buffer[..values].as_chunks_mut::<CHANNELS>().0);
+        buffer
+    }
+
+    /// The pixels `columns` of row `y` as RGB into `out`, which has as many.
+    fn convert(&self, isa: Isa, y: usize, columns: Range<usize>, out: &mut [[u8; CHANNELS]]) {
+        let row = &self.bytes[y * self.stride..];
         match &self.format {
-            Format::Rgb => out.as_flattened_mut().copy_from_slice(&row[columns.start * CHANNELS..][..values]),
+            Format::Rgb => out.as_flattened_mut().copy_from_slice(&row[columns.start * CHANNELS..columns.end * CHANNELS]),
             Format::Yuyv(convert) => {
                 // From an even column on.
                 let odd = columns.start % 2;
@@ -158,7 +173,6 @@ impl<'a> Source<'a> {
                 }
             }
         }
-        buffer
     }
 }
 
@@ -175,11 +189,11 @@ struct Converter {
 }
 
 impl Converter {
-    fn new(range: Range8) -> Self {
+    fn new(range: YuvRange) -> Self {
         match range {
             // 255/219 for luma; for chroma 255/224 times 1.402, 0.344136, 0.714136, 1.772.
-            Range8::Limited => Self { black: 16, y: 76_309, rv: 104_597, gu: 25_675, gv: 53_279, bu: 132_201 },
-            Range8::Full => Self { black: 0, y: 65_536, rv: 91_881, gu: 22_553, gv: 46_802, bu: 116_130 },
+            YuvRange::Limited => Self { black: 16, y: 76_309, rv: 104_597, gu: 25_675, gv: 53_279, bu: 132_201 },
+            YuvRange::Full => Self { black: 0, y: 65_536, rv: 91_881, gu: 22_553, gv: 46_802, bu: 116_130 },
         }
     }
 

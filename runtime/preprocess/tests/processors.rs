@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use ocelli_flow::{BoundingBox, Frame};
-use ocelli_preprocess::{Centre, Filter, Normalise, PrepareError, Prepared, Processor, Range8, Recipe, Resize, Size, Source};
+use ocelli_preprocess::{Centre, Filter, Normalise, PrepareError, Prepared, Processor, Recipe, Resize, Size, Source, YuvRange};
 use proptest::prelude::*;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
@@ -48,7 +48,7 @@ fn inputs_are_those_of_the_reference() {
         };
         let recipe = Recipe::from_processor(&case.config).unwrap();
         let floating = matches!(recipe.resize, Some(Resize::PadSquare(_)));
-        let prepared = Processor::new(recipe).unwrap().prepare(&made(case.width, case.height)).unwrap();
+        let prepared = Processor::new(recipe.clone()).unwrap().prepare(&made(case.width, case.height)).unwrap();
         assert_eq!(prepared.patches.map(|patches| [patches.rows, patches.columns]), case.patches, "{}", case.name);
         match *case.shape.as_slice() {
             [3, height, width] => assert_eq!([prepared.height as usize, prepared.width as usize], [height, width], "{}", case.name),
@@ -65,7 +65,8 @@ fn inputs_are_those_of_the_reference() {
         if let Some([x0, y0, x1, y1]) = case.bbox {
             let (width, height) = (case.width as f32, case.height as f32);
             let clipped = BoundingBox { x0: x0.min(width), y0: y0.min(height), x1: x1.min(width), y1: y1.min(height) };
-            assert_eq!(prepared.geometry.to_source([0.25, 0.125, 0.75, 0.5]), clipped, "{}", case.name);
+            let geometry = recipe.geometry(case.width, case.height).unwrap();
+            assert_eq!(geometry.to_source([0.25, 0.125, 0.75, 0.5]), clipped, "{}", case.name);
         }
     }
 }
@@ -94,13 +95,13 @@ fn a_long_picture_does_not_stay_in_the_way() {
 #[test]
 fn crops_know_where_they_are() {
     let recipe = plain(Some(Resize::ShortestEdge { edge: 100, longest: None }), Filter::Bilinear, Some(Size::square(100)));
-    let geometry = Processor::new(recipe).unwrap().prepare(&made(400, 200)).unwrap().geometry;
+    let geometry = recipe.geometry(400, 200).unwrap();
     // Resized to 200 x 100: the crop shows the middle 200 x 200 pixels.
     assert_eq!(geometry.pixels_to_source([0.0, 0.0, 100.0, 50.0]), BoundingBox { x0: 100.0, y0: 0.0, x1: 300.0, y1: 100.0 });
     assert_eq!(geometry.to_model(&BoundingBox { x0: 100.0, y0: 0.0, x1: 300.0, y1: 100.0 }), [0.0, 0.0, 1.0, 0.5]);
     assert_eq!(geometry.source(), (400, 200));
     // Black around a small picture is not part of it.
-    let geometry = Processor::new(plain(None, Filter::Nearest, Some(Size::square(100)))).unwrap().prepare(&made(50, 20)).unwrap().geometry;
+    let geometry = plain(None, Filter::Nearest, Some(Size::square(100))).geometry(50, 20).unwrap();
     assert_eq!(geometry.to_source([0.0, 0.4, 0.5, 1.0]), BoundingBox { x0: 0.0, y0: 0.0, x1: 25.0, y1: 20.0 });
 }
 
@@ -197,7 +198,7 @@ proptest! {
     fn a_cameras_pixels_give_what_their_rgb_copy_gives(
         recipe in recipes(), (width, height) in (1u32..90, 1u32..90), padding in 0u32..9, full in any::<bool>(), planes in any::<bool>(),
     ) {
-        let range = if full { Range8::Full } else { Range8::Limited };
+        let range = if full { YuvRange::Full } else { YuvRange::Limited };
         let bytes = made(200, 200).into_buffer();
         let source = if planes {
             Source::nv12(width, height, width.next_multiple_of(2) + padding, range, &bytes).unwrap()

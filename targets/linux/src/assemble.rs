@@ -75,10 +75,12 @@ impl Assembler {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pixels::{PixelFormat, Range};
+    use ocelli_preprocess::YuvRange;
+
+    use crate::pixels::PixelFormat;
 
     fn assembler() -> Assembler {
-        let layout = Layout { format: PixelFormat::Grey, width: 2, height: 1, stride: 2, range: Range::Limited };
+        let layout = Layout { format: PixelFormat::Grey, width: 2, height: 1, stride: 2, range: YuvRange::Limited };
         Assembler::new("/dev/fake".into(), layout)
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ocelli_flow::{FrameSource, Next, SourceError};
 use ocelli_pipeline::{Clock, Monotonic};
+use ocelli_preprocess::YuvRange;
 use v4l::buffer::{Flags, Type};
 use v4l::capability;
 use v4l::format::{Colorspace, Quantization};
@@ -17,7 +18,7 @@ use v4l::video::Capture;
 use v4l::{Device, Format, FourCC};
 
 use crate::assemble::{Assembler, BufferInfo};
-use crate::pixels::{Layout, PixelFormat, Range};
+use crate::pixels::{Layout, PixelFormat};
 use crate::trouble::{camera, hint, system};
 
 /// Buffers in the driver's hands: enough that it need not pause while one is converted.
@@ -155,7 +156,7 @@ fn layout(format: &Format) -> Option<Layout> {
         width: format.width,
         height: format.height,
         stride: format.stride,
-        range: if full { Range::Full } else { Range::Limited },
+        range: if full { YuvRange::Full } else { YuvRange::Limited },
     })
 }
 
@@ -191,10 +192,10 @@ mod tests {
         format.stride = 1344;
         assert_eq!(
             layout(&format),
-            Some(Layout { format: PixelFormat::Nv12, width: 1280, height: 720, stride: 1344, range: Range::Limited })
+            Some(Layout { format: PixelFormat::Nv12, width: 1280, height: 720, stride: 1344, range: YuvRange::Limited })
         );
         format.colorspace = Colorspace::JPEG;
-        assert_eq!(layout(&format).map(|layout| layout.range), Some(Range::Full));
+        assert_eq!(layout(&format).map(|layout| layout.range), Some(YuvRange::Full));
         assert_eq!(layout(&Format::new(640, 480, FourCC::new(b"BA81"))), None);
     }
 

@@ -69,13 +69,7 @@ fn embed_labels(embedder: &dyn Embedder, pairs: &[(Arc<str>, String)], templates
             sum.values.iter_mut().zip(one.values).for_each(|(sum, value)| *sum += value);
         }
     }
-    for sum in &mut sums {
-        let norm = sum.dot(sum).sqrt();
-        if norm > 0.0 {
-            sum.values.iter_mut().for_each(|value| *value /= norm);
-        }
-    }
-    Ok(sums)
+    Ok(sums.into_iter().map(Embedding::normalised).collect())
 }
 
 #[cfg(test)]

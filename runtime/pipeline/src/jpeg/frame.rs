@@ -70,7 +70,7 @@ fn big_endian(bytes: &[u8]) -> Option<usize> {
 }
 
 impl Frame {
-    /// Reads and decodes a whole file; `None` as [`super::decode`] says.
+    /// Reads and decodes a whole file; `None` as [`super::decode_into`] says.
     pub fn read(bytes: &[u8], most_pixels: u64) -> Option<Self> {
         let mut tables = Tables::default();
         let mut frame: Option<Self> = None;
@@ -167,11 +167,10 @@ impl Frame {
                 return None;
             }
             let component = &mut self.components[index];
-            if component.quantization.is_none() {
-                component.quantization = Some(tables.quantization[component.table]?);
-            }
+            let quantization = component.quantization.or(tables.quantization[component.table])?;
+            component.quantization = Some(quantization);
             let (dc, ac) = (tables.dc.get(usize::from(selectors >> 4))?.as_ref(), tables.ac.get(usize::from(selectors & 15))?.as_ref());
-            parts.push(scan::Part { index, dc, ac, predicted: 0 });
+            parts.push(scan::Part { index, dc, ac, quantization, predicted: 0 });
         }
         let band = scan::Band { first: (*first).into(), last: (*last).into(), high: precision >> 4, low: precision & 15 };
         scan::decode(self, parts, band, bytes, at)

@@ -3,7 +3,7 @@
 //! The decoder of the `image` crate is fast and well kept, but its subsampled chroma is rounded twice: up to four grey levels away, one in
 //! twenty by more than one, before a model has seen anything. So the common kinds are decoded here: 8-bit Huffman, sequential or
 //! progressive, grey or YCbCr, chroma at full size or half of it either way. All others, and every file that is not as the standard says,
-//! are left to that decoder: [`decode`] gives `None`, and never a picture that it is not sure of.
+//! are left to that decoder: [`decode_into`] gives `None`, and never a picture that it is not sure of.
 //!
 //! ITU-T T.81 for the format; `jidctint.c`, `jdsample.c` and `jdcolor.c` of libjpeg-turbo for what a decoder is free to choose
 //! (the accurate integer transform of Loeffler et al. 1989, and triangular chroma filters).
@@ -18,13 +18,14 @@ mod wide;
 
 use frame::Frame;
 
-/// Width, height and RGB of a picture, `[height][width][3]`; `None` where it is of a kind that is not decoded here, or is damaged.
-pub fn decode(bytes: &[u8], most_pixels: u64) -> Option<(u32, u32, Vec<u8>)> {
+/// Puts a picture's RGB into `rgb`, which becomes `[height][width][3]`, and returns width and height. `None`, and `rgb` as it was, where the
+/// picture is of a kind that is not decoded here, is damaged, or has more pixels than `most_pixels`.
+pub fn decode_into(bytes: &[u8], most_pixels: u64, rgb: &mut Vec<u8>) -> Option<(u32, u32)> {
     let frame = Frame::read(bytes, most_pixels)?;
-    let (width, height) = (frame.width, frame.height);
-    let mut rgb = vec![0; width * height * 3];
-    planes::to_rgb(&frame, &mut rgb);
-    Some((u32::try_from(width).ok()?, u32::try_from(height).ok()?, rgb))
+    let size = (u32::try_from(frame.width).ok()?, u32::try_from(frame.height).ok()?);
+    rgb.resize(frame.width * frame.height * 3, 0);
+    planes::to_rgb(&frame, rgb);
+    Some(size)
 }
 
 #[cfg(test)]
@@ -37,6 +38,11 @@ mod tests {
     use super::*;
 
     const MOST: u64 = 1 << 20;
+
+    fn decode(bytes: &[u8], most: u64) -> Option<(u32, u32, Vec<u8>)> {
+        let mut rgb = Vec::new();
+        decode_into(bytes, most, &mut rgb).map(|(width, height)| (width, height, rgb))
+    }
 
     fn golden(name: &str) -> Vec<u8> {
         fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/goldens/pictures").join(name)).unwrap()

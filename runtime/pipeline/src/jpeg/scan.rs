@@ -11,6 +11,8 @@ pub struct Part<'a> {
     pub index: usize,
     pub dc: Option<&'a Codes>,
     pub ac: Option<&'a Codes>,
+    /// Row by row.
+    pub quantization: [i32; 64],
     /// The DC coefficient before.
     pub predicted: i32,
 }
@@ -39,11 +41,10 @@ pub fn decode(frame: &mut Frame, mut parts: Vec<Part<'_>>, band: Band, bytes: &[
     }
     // The blocks of an MCU. A component by itself has no blocks that fill up MCUs.
     let single = parts.len() == 1;
+    let component = &frame.components[parts[0].index];
     let (columns, rows) = if single {
-        let component = &frame.components[parts[0].index];
         (component.width.div_ceil(8), component.height.div_ceil(8))
     } else {
-        let component = &frame.components[parts[0].index];
         (component.blocks_across / component.across, component.blocks_down / component.down)
     };
     let mut bits = Bits::new(bytes, at);
@@ -60,9 +61,7 @@ pub fn decode(frame: &mut Frame, mut parts: Vec<Part<'_>>, band: Band, bytes: &[
             for i in 0..across * down {
                 let (column, row) = (mcu % columns * across + i % across, mcu / columns * down + i / across);
                 if whole {
-                    let table = component.quantization?;
-                    let block = sequential(&mut bits, part, &table)?;
-                    component.put(column, row, &block);
+                    component.put(column, row, &sequential(&mut bits, part)?);
                 } else {
                     let index = (row * component.blocks_across + column) * 64;
                     let block = component.coefficients.get_mut(index..index + 64)?;
@@ -78,9 +77,9 @@ pub fn decode(frame: &mut Frame, mut parts: Vec<Part<'_>>, band: Band, bytes: &[
 }
 
 /// A whole block, dequantized.
-fn sequential(bits: &mut Bits<'_>, part: &mut Part<'_>, table: &[i32; 64]) -> Option<[i32; 64]> {
+fn sequential(bits: &mut Bits<'_>, part: &mut Part<'_>) -> Option<[i32; 64]> {
     let mut block = [0; 64];
-    block[0] = dc(bits, part)?.wrapping_mul(table[0]);
+    block[0] = dc(bits, part)?.wrapping_mul(part.quantization[0]);
     let codes = part.ac?;
     let mut k = 1;
     while k < 64 {
@@ -95,7 +94,7 @@ fn sequential(bits: &mut Bits<'_>, part: &mut Part<'_>, table: &[i32; 64]) -> Op
         }
         k += zeros;
         let place = usize::from(*ZIGZAG.get(k)?);
-        block[place] = bits.signed(size).wrapping_mul(table[place]);
+        block[place] = bits.signed(size).wrapping_mul(part.quantization[place]);
         k += 1;
     }
     Some(block)
