@@ -77,9 +77,9 @@ pub fn tokenizer_files(data: &[u8]) {
         }
         _ => TokenizerFiles { tokenizer_json: text(data), ..none },
     };
-    let plan = TextPlan { max_tokens: 16, padded: *kind != b'2', vocabulary: 1 << 16 };
+    let plan = TextPlan { max_tokens: Some(16), padded: *kind != b'2', vocabulary: 1 << 16 };
     let Ok(json) = files.build(&plan) else { return };
-    let Ok(tokenizer) = PromptTokenizer::from_json(&json, plan.vocabulary, plan.max_tokens) else { return };
+    let Ok(tokenizer) = PromptTokenizer::from_json(&json, plan.vocabulary, 16) else { return };
     for text in ["a photo of a cat", "Straße 東京 e\u{301} \u{fb01} \u{200b}!?", "<unk></s><|endoftext|> \u{1f431}\u{200d}"] {
         if let Ok(prompt) = tokenizer.encode(text) {
             assert!(prompt.ids.len() <= 16 && prompt.ids.len() == prompt.attended.len());
@@ -91,7 +91,7 @@ pub fn tokenizer_files(data: &[u8]) {
 pub fn config(data: &[u8]) {
     let Ok(config) = serde_json::from_slice::<Value>(data) else { return };
     for format in [Format::Transformers, Format::OpenClip] {
-        let declared = Declared { config: &config, format, tokens: Some(TokenizerFacts { attention_mask: true }) };
+        let declared = Declared { tokens: Some(TokenizerFacts { attention_mask: true }), ..Declared::new(&config, format) };
         if let Ok(plan) = registry::plan(&declared) {
             assert!(!plan.rows.is_empty() && plan.rows.len() < 1 << 20);
         }

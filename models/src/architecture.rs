@@ -12,6 +12,7 @@ use ocelli_ops::{GroupBits, OwnedGroups, OwnedInt8, Packed, PackedError};
 use crate::blocks::{Linear, Linears, RmsNorm, Target, VisionConfig, VisionTower};
 use crate::llama::decoder::Layer;
 use crate::llama::{Cache, Decoder, DecoderConfig};
+use crate::random::SplitMix;
 
 /// How weights are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -101,7 +102,7 @@ impl FromStr for Architecture {
 
 /// Weights of N(0, 0.02), the same for the same seed whatever the precision.
 struct Random<'a> {
-    state: u64,
+    bits: SplitMix,
     precision: Precision,
     device: &'a Device,
     /// Where the mapping of a module is.
@@ -115,23 +116,14 @@ const DEVIATION: f32 = 0.02;
 
 impl<'a> Random<'a> {
     fn new(seed: u64, precision: Precision, device: &'a Device) -> Self {
-        Self { state: seed, precision, device, path: Vec::new(), packed: BTreeSet::new() }
-    }
-
-    /// SplitMix64 (Steele et al. 2014).
-    fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        Self { bits: SplitMix::new(seed), precision, device, path: Vec::new(), packed: BTreeSet::new() }
     }
 
     /// Two normal numbers at a time (Box and Muller 1958).
     fn normal(&mut self, len: usize) -> Vec<f32> {
         let mut out = Vec::with_capacity(len + 1);
         while out.len() < len {
-            let bits = self.next();
+            let bits = self.bits.bits();
             let unit = |bits: u64| ((bits & 0xff_ffff) as f32 + 0.5) / (1 << 24) as f32;
             let (radius, angle) = ((-2.0 * unit(bits).ln()).sqrt() * DEVIATION, std::f32::consts::TAU * unit(bits >> 32));
             out.extend([radius * angle.cos(), radius * angle.sin()]);

@@ -132,7 +132,7 @@ pub fn outputs(model: &dyn Model, input: &Input, boxes: Option<usize>) -> Result
         put("detections", vec![found.len(), 5], values);
     }
     if let Some(captioner) = model.captioner() {
-        let tokens = captioner.caption(&encoded, &CaptionOptions::default())?.tokens;
+        let tokens = captioner.caption(&encoded, &CaptionOptions::default(), &mut ())?.tokens;
         put("tokens", vec![tokens.len()], tokens.iter().map(|&token| token as f32).collect());
     }
     Ok(outputs)

@@ -6,13 +6,14 @@
 //! | [`plan`], [`table`] | how somebody else's checkpoint becomes a bundle: a family's configuration and table of tensors |
 //! | [`weights`] | from a bundle's tensors to a module's parameters, and back |
 //! | [`blocks`] | layers that more than one model is built of |
-//! | [`text`] | tokenizer, text tower, beam search |
+//! | [`text`] | tokenizers, text towers, the decode engine |
 //! | [`nano`] | the embedded default model |
 //! | [`clip`], [`siglip`] | pictures and texts in one space; what they share is [`joint`] |
 //! | [`owl`] | boxes for phrases: OWL-ViT and OWLv2 |
 //! | [`pictures`] | a picture as the tensors that a tower reads |
 //! | [`llama`] | decoder-only language models |
 //! | [`architecture`] | known shapes with random weights, for measuring |
+//! | [`random`] | random numbers that are the same everywhere |
 //! | [`golden`] | what a model made of a few pictures, computed anew |
 //!
 //! No module here names a backend: a device comes in, tensors live on it.
@@ -29,6 +30,7 @@ pub mod nano;
 pub mod owl;
 pub mod pictures;
 pub mod plan;
+pub mod random;
 pub mod registry;
 pub mod siglip;
 pub mod table;

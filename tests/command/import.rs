@@ -83,7 +83,7 @@ fn a_large_checkpoint_does_not_need_its_size_in_memory() {
     (config["text_config"], config["vision_config"]) = (tower(512), tower(768));
     config["vision_config"]["patch_size"] = json!(32);
     config["vision_config"]["image_size"] = json!(224);
-    let declared = ocelli_models::plan::Declared { config: &config, format: ocelli_models::plan::Format::Transformers, tokens: None };
+    let declared = ocelli_models::plan::Declared::new(&config, ocelli_models::plan::Format::Transformers);
     let rows = ocelli_models::registry::plan(&declared).unwrap().rows;
     let (mut header, mut end) = (serde_json::Map::new(), 0);
     for piece in rows.iter().flat_map(|row| &row.pieces) {

@@ -20,7 +20,7 @@ fn text(name: &str) -> Option<String> {
 
 /// The files of a tokenizer, and what its model reads.
 fn files(kind: &str) -> (TokenizerFiles, TextPlan) {
-    let padded = TextPlan { max_tokens: 64, padded: true, vocabulary: 1000 };
+    let padded = TextPlan { max_tokens: Some(64), padded: true, vocabulary: 1000 };
     let sentencepiece = |class: &str, model: &str| TokenizerFiles {
         sentencepiece: Some(read(model)),
         config: json!({ "tokenizer_class": class, "padding_side": "right" }),
@@ -33,7 +33,7 @@ fn files(kind: &str) -> (TokenizerFiles, TextPlan) {
         "clip" => {
             let files =
                 TokenizerFiles { vocabulary: text("clip.vocab.json"), merges: text("clip.merges.txt"), ..TokenizerFiles::default() };
-            (files, TextPlan { max_tokens: 77, padded: false, vocabulary: 1000 })
+            (files, TextPlan { max_tokens: Some(77), padded: false, vocabulary: 1000 })
         }
         other => panic!("no tokenizer {other}"),
     }
@@ -42,7 +42,7 @@ fn files(kind: &str) -> (TokenizerFiles, TextPlan) {
 fn tokenizer(kind: &str) -> PromptTokenizer {
     let (files, plan) = files(kind);
     let json = files.build(&plan).unwrap_or_else(|error| panic!("{kind}: {error}"));
-    PromptTokenizer::from_json(&json, plan.vocabulary, plan.max_tokens).unwrap()
+    PromptTokenizer::from_json(&json, plan.vocabulary, plan.max_tokens.unwrap()).unwrap()
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn a_tokenizer_json_is_taken_with_the_models_length() {
     let (files, plan) = files("clip");
     let whole = files.build(&plan).unwrap();
     let json = TokenizerFiles { tokenizer_json: Some(whole), ..TokenizerFiles::default() };
-    let short = json.build(&TextPlan { max_tokens: 4, ..plan }).unwrap();
+    let short = json.build(&TextPlan { max_tokens: Some(4), ..plan }).unwrap();
     let ids = PromptTokenizer::from_json(&short, 1000, 4).unwrap().encode("a photo of a cat on a couch").unwrap().ids;
     let all = tokenizer("clip").encode("a photo of a cat on a couch").unwrap().ids;
     assert_eq!((ids.len(), ids[0], ids[3]), (4, all[0], all[all.len() - 1]), "its beginning and its end are kept");
@@ -97,7 +97,7 @@ fn a_tokenizer_json_is_taken_with_the_models_length() {
 #[test]
 fn files_that_are_no_tokenizer() {
     let error = |files: TokenizerFiles| {
-        let plan = TextPlan { max_tokens: 64, padded: true, vocabulary: 1000 };
+        let plan = TextPlan { max_tokens: Some(64), padded: true, vocabulary: 1000 };
         files.build(&plan).expect_err("no tokenizer").to_string()
     };
     let (siglip, _) = files("siglip_unigram");

@@ -3,9 +3,11 @@
 pub mod activation;
 pub mod attention;
 pub mod attention_pool;
+pub mod decoder_cache;
 pub mod feed_forward;
 pub mod linear;
 pub mod norm;
+pub mod text_layer;
 pub mod transformer;
 pub mod vision_config;
 pub mod vision_tower;
@@ -13,9 +15,11 @@ pub mod vit;
 
 pub use attention::{KeyValue, Mask, MultiHeadAttention, padding};
 pub use attention_pool::AttentionPool;
+pub use decoder_cache::DecoderCache;
 pub use feed_forward::FeedForward;
 pub use linear::{Linear, Linears, Slot, Target};
 pub use norm::{LayerNorm, RmsNorm};
+pub use text_layer::{CrossAttention, NormPlace, TextLayer, TextLayerConfig};
 pub use transformer::{DecoderLayer, DecoderState, EncoderLayer};
 pub use vision_config::{Head, VisionConfig};
 pub use vision_tower::{Seen, VisionTower};

@@ -43,5 +43,6 @@ fn planned(config: JointConfig, declared: &Declared<'_>) -> Plan {
         rows: tensors::rows(&config, declared.format),
         text: config.text_plan(),
         pictures: config.vision.is_some(),
+        chat: false,
     }
 }

@@ -41,7 +41,7 @@ impl JointConfig {
 
     /// What the tokenizer must do.
     pub fn text_plan(&self) -> Option<TextPlan> {
-        let plan = |text: &TextConfig| TextPlan { max_tokens: text.max_tokens, padded: text.padded, vocabulary: text.vocabulary };
+        let plan = |text: &TextConfig| TextPlan { max_tokens: Some(text.max_tokens), padded: text.padded, vocabulary: text.vocabulary };
         self.text.as_ref().map(plan)
     }
 

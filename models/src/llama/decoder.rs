@@ -121,7 +121,7 @@ impl Decoder {
         let qkv = layer.qkv.apply(x.clone(), layer.attention_norm.before(), Activation::None, None);
         let scale = (self.config.head() as f32).sqrt().recip();
         let options = AttentionOptions { heads, kv_heads, scale, causal: true, fast: layer.qkv.is_quantized() };
-        let (joined, cache) = cached_attention(qkv, cache, &self.angles, first, options, false);
+        let (joined, cache) = cached_attention(qkv, cache, Some(&self.angles), first, options, false);
         let x = layer.output.plus(joined, x);
         let gated = layer.gate_up.apply(x.clone(), layer.feed_forward_norm.before(), Activation::None, None);
         (layer.down.apply(gated, Before::SiluMul, Activation::None, Some(x)), cache)

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::backbone::HEAD;
 use crate::blocks::{DecoderLayer, DecoderState, EncoderLayer, KeyValue, LayerNorm, Linear, Mask};
 use crate::linears;
-use crate::text::{BeamOptions, Hypothesis, Specials, StepDecoder, candidates};
+use crate::text::generate::{BeamSettings, Hypothesis, Settings, Start, StepDecoder, beams};
 
 /// Cells of the stride-32 maps, and so picture tokens.
 const CELLS: usize = 49;
@@ -23,6 +23,17 @@ const CELLS: usize = 49;
 const SIDE: usize = 7;
 /// Channels of the stride-16 map.
 const STRIDE16: usize = 112;
+
+/// The tokens that mean something to the search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Specials {
+    /// Never generated.
+    pub pad: u32,
+    /// Before the first token; never generated.
+    pub start: u32,
+    /// Ends a sentence; never generated first.
+    pub end: u32,
+}
 
 /// Shape of a [`Captioner`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -202,17 +213,23 @@ impl Captioner {
         }
     }
 
-    /// Sentences for every row of `memory_tokens [batch, tokens, width]`, best first; see [`candidates`].
+    /// Sentences for every row of `memory_tokens [batch, tokens, width]`, best first, each of which begins after token `start`; see [`beams`].
     pub fn captions(
         &self,
         memory_tokens: Tensor<3>,
-        specials: Specials,
-        options: &BeamOptions,
+        start: u32,
+        settings: &Settings,
+        search: &BeamSettings,
     ) -> Result<Vec<Vec<Hypothesis>>, ModelError> {
         let [pictures, ..] = memory_tokens.dims();
-        let [max_tokens, _] = self.positions.dims();
-        let options = BeamOptions { max_tokens: options.max_tokens.min(max_tokens - 1), ..*options };
-        candidates(self, self.start(memory_tokens), pictures, specials, &options)
+        let mut state = self.start(memory_tokens);
+        let logits = self.step(&vec![start; pictures], &mut state)?;
+        beams(self, Start { state, logits, prompt: vec![start] }, pictures, settings, search, &mut ())
+    }
+
+    /// Most tokens that can be written after the start token.
+    pub fn room(&self) -> usize {
+        self.positions.dims()[0] - 1
     }
 
     /// The decoder's state before the first token.
@@ -252,8 +269,7 @@ impl StepDecoder for Captioner {
         }
         state.position += 1;
         let logits = self.logits(self.norm.forward(x).squeeze_dim(1));
-        let data = ocelli_ops::log_softmax(logits).into_data();
-        data.try_into_vec().map_err(|error| ModelError::Compute { stage: "caption", reason: error.to_string() })
+        logits.into_data().try_into_vec().map_err(|error| ModelError::Compute { stage: "caption", reason: error.to_string() })
     }
 
     fn reorder(&self, state: &mut CaptionState, rows: &[usize]) {

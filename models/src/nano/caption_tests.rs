@@ -2,8 +2,10 @@ use burn::tensor::Distribution;
 use burn::tensor::activation::log_softmax;
 
 use super::*;
+use crate::nano::config::CaptionSearch;
 
-const SPECIALS: Specials = Specials { pad: 0, start: 1, end: 2 };
+const START: u32 = 1;
+const END: u32 = 2;
 
 fn small() -> CaptionerConfig {
     CaptionerConfig {
@@ -38,11 +40,16 @@ fn picture(captioner: &Captioner, batch: usize, device: &Device) -> Tensor<3> {
 
 /// Log-probabilities of `tokens` after the start token, from one pass over the whole sentence.
 fn teacher_forced(captioner: &Captioner, memory: Tensor<3>, tokens: &[u32]) -> Vec<Vec<f32>> {
-    let ids: Vec<i32> = [SPECIALS.start].iter().chain(tokens).map(|&t| t as i32).collect();
+    let ids: Vec<i32> = [START].iter().chain(tokens).map(|&t| t as i32).collect();
     let ids = Tensor::<1, Int>::from_ints(ids.as_slice(), &memory.device()).reshape([1, ids.len()]);
     let x = captioner.decode(ids, &captioner.memory(memory)).squeeze_dim(0);
     let rows: Vec<f32> = log_softmax(captioner.logits(x), 1).into_data().try_into_vec().unwrap();
     rows.chunks(50).map(<[f32]>::to_vec).collect()
+}
+
+fn logprobs(mut logits: Vec<f32>) -> Vec<f32> {
+    ocelli_ops::log_softmax_rows(&mut logits, 50);
+    logits
 }
 
 /// Sums of a few hundred f32 products in another order.
@@ -56,8 +63,8 @@ fn cached_decoding_equals_uncached() {
     let tokens = [5, 9, 3, 40, 22, 9, 9, 31];
     let expected = teacher_forced(&captioner, memory.clone(), &tokens);
     let mut state = captioner.start(memory);
-    for (i, &token) in [SPECIALS.start].iter().chain(&tokens).enumerate() {
-        let row = captioner.step(&[token], &mut state).unwrap();
+    for (i, &token) in [START].iter().chain(&tokens).enumerate() {
+        let row = logprobs(captioner.step(&[token], &mut state).unwrap());
         for (a, b) in row.iter().zip(&expected[i]) {
             assert!((a - b).abs() < ROUNDING, "position {i}: {a} {b}");
         }
@@ -70,11 +77,11 @@ fn beams_that_change_places_keep_their_past() {
     let captioner = captioner(&device);
     let memory = picture(&captioner, 2, &device);
     let mut state = captioner.start(memory.clone());
-    captioner.step(&[SPECIALS.start; 2], &mut state).unwrap();
+    captioner.step(&[START; 2], &mut state).unwrap();
     captioner.reorder(&mut state, &[0, 0, 1, 1]);
     captioner.step(&[4, 5, 6, 7], &mut state).unwrap();
     captioner.reorder(&mut state, &[1, 0, 3, 3]);
-    let rows = captioner.step(&[8, 9, 10, 11], &mut state).unwrap();
+    let rows = logprobs(captioner.step(&[8, 9, 10, 11], &mut state).unwrap());
     let of = |picture: usize| memory.clone().narrow(0, picture, 1);
     for (row, (picture, sentence)) in [(0, [5, 8]), (0, [4, 9]), (1, [7, 10]), (1, [7, 11])].into_iter().enumerate() {
         let expected = teacher_forced(&captioner, of(picture), &sentence);
@@ -89,16 +96,18 @@ fn log_probabilities_are_those_of_a_teacher_forced_pass() {
     let device = Device::flex();
     let captioner = captioner(&device);
     let memory = picture(&captioner, 3, &device);
-    let options = BeamOptions { width: 3, max_tokens: 10, length_penalty: 0.7 };
-    let found = captioner.captions(memory.clone(), SPECIALS, &options).unwrap();
+    let asked = ocelli_flow::GenerateOptions { max_tokens: Some(10), ..Default::default() };
+    let specials = Specials { pad: 0, start: START, end: END };
+    let (settings, search) = CaptionSearch::default().settings(&asked, specials, captioner.room()).unwrap();
+    let found = captioner.captions(memory.clone(), START, &settings, &search).unwrap();
     assert_eq!(found.len(), 3);
     for (i, found) in found.into_iter().enumerate().flat_map(|(i, found)| found.into_iter().map(move |found| (i, found))) {
         let rows = teacher_forced(&captioner, memory.clone().narrow(0, i, 1), &found.tokens);
         let mut sum: f32 = found.tokens.iter().zip(&rows).map(|(&token, row)| row[token as usize]).sum();
-        if found.tokens.len() < 10 {
-            sum += rows[found.tokens.len()][SPECIALS.end as usize];
+        if found.logprobs.len() > found.tokens.len() {
+            sum += rows[found.tokens.len()][END as usize];
         }
-        assert!((sum - found.logprob).abs() < 10.0 * ROUNDING, "{sum} {}", found.logprob);
+        assert!((sum - found.logprob()).abs() < 10.0 * ROUNDING, "{sum} {}", found.logprob());
     }
 }
 

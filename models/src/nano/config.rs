@@ -1,12 +1,14 @@
 //! What a bundle says of nano's parts.
 
+use ocelli_flow::{GenerateOptions, ModelError};
 use serde::{Deserialize, Serialize};
 
-use super::caption::CaptionerConfig;
+use super::caption::{CaptionerConfig, Specials};
 use super::embed::ImageHeadConfig;
 use super::ground::{Calibration, GroundConfig};
 use crate::LoadError;
 use crate::text::TextTowerConfig;
+use crate::text::generate::{BeamSettings, Defaults, EarlyStopping, Settings};
 
 /// The manifest's `config`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,6 +50,25 @@ impl Default for CaptionSearch {
 }
 
 impl CaptionSearch {
+    /// The search, with what a user asks for.
+    ///
+    /// # Errors
+    /// Names the option that is out of range.
+    pub fn settings(&self, asked: &GenerateOptions, specials: Specials, room: usize) -> Result<(Settings, BeamSettings), ModelError> {
+        let defaults = Defaults {
+            end: vec![specials.end],
+            max_new_tokens: Some(self.max_tokens),
+            suppressed: vec![specials.pad, specials.start],
+            suppressed_first: vec![specials.end],
+            ..Defaults::default()
+        };
+        let asked = GenerateOptions { beams: Some(asked.beams.unwrap_or(self.beams)), ..asked.clone() };
+        let width = asked.beams.unwrap_or(self.beams);
+        let length_penalty = asked.length_penalty.unwrap_or(self.length_penalty);
+        let search = BeamSettings { width, length_penalty, early_stopping: EarlyStopping::Sure };
+        Ok((defaults.settings(&asked, 1, room)?, search))
+    }
+
     /// What a sentence is chosen by: its search score, how near the picture it is, and whether it is from the joint vector alone.
     pub fn value(&self, score: f32, similarity: f32, from_vector: bool) -> f32 {
         score + self.similarity_weight * similarity + if from_vector { self.vector_bonus } else { 0.0 }

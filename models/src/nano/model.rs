@@ -7,22 +7,21 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ocelli_bundle::Bundle;
 use ocelli_flow::{
     Caption, CaptionOptions, Captioner as CaptionerTrait, Detection, Embedder, Embedding, Encoded, Frame, GroundOptions, Grounder, Inputs,
-    Model, ModelError, PhraseSet,
+    Listener, Model, ModelError, PhraseSet,
 };
 use ocelli_preprocess::Squash;
 
 use super::FAMILY;
 use super::backbone::{Backbone, Features, MEAN, SIDE, STD};
-use super::caption::Captioner;
+use super::caption::{Captioner, Specials};
 use super::config::{CaptionSearch, NanoConfig};
 use super::embed::{JointSpace, normalise};
 use super::ground::{Calibration, Found, GroundHead, Phrases, normalise_phrase};
+use crate::text::Tokenizer;
+use crate::text::generate::{BeamSettings, Settings};
 use crate::text::tower::pad_batch;
-use crate::text::{BeamOptions, Specials, Tokenizer};
 use crate::{LoadError, weights};
 
-/// Widest beam and longest caption a user may ask for.
-const MAX_BEAMS: usize = 16;
 /// Texts that are embedded at a time.
 const TEXT_BATCH: usize = 64;
 
@@ -110,16 +109,19 @@ impl Nano {
         Ok(self.text_vectors(&texts, false)?.matmul(joint.transpose()).into_data().iter::<f32>().collect())
     }
 
-    fn options(&self, options: &CaptionOptions) -> Result<BeamOptions, ModelError> {
-        let width = options.beams.unwrap_or(self.search.beams);
-        if !(1..=MAX_BEAMS).contains(&width) {
-            return Err(ModelError::Option { option: "beams", reason: format!("{width} is not within 1 to {MAX_BEAMS}") });
+    fn settings(&self, options: &CaptionOptions) -> Result<(Settings, BeamSettings), ModelError> {
+        let unsupported = |what| Err(ModelError::Unsupported { what });
+        if options.prompt.is_some() {
+            return unsupported("continue a prompt");
         }
-        let max_tokens = options.max_tokens.unwrap_or(self.search.max_tokens);
-        if max_tokens == 0 {
-            return Err(ModelError::Option { option: "max-tokens", reason: "0 leaves no room for a word; give at least 1".into() });
+        if options.task.is_some() {
+            return unsupported("do other tasks than captions");
         }
-        Ok(BeamOptions { width, max_tokens, length_penalty: self.search.length_penalty })
+        if options.generate.sampling.is_some() || options.generate.grammar.is_some() || !options.generate.stop.is_empty() {
+            return unsupported("draw tokens, follow a grammar or stop at a text");
+        }
+        let Tokenizer { pad, start, end, .. } = self.tokenizer;
+        self.search.settings(&options.generate, Specials { pad, start, end }, self.captioner.room())
     }
 }
 
@@ -219,27 +221,31 @@ impl Grounder for Nano {
 }
 
 impl CaptionerTrait for Nano {
-    fn caption(&self, encoded: &Encoded, options: &CaptionOptions) -> Result<Caption, ModelError> {
-        let options = self.options(options)?;
+    fn caption(&self, encoded: &Encoded, options: &CaptionOptions, listener: &mut dyn Listener) -> Result<Caption, ModelError> {
+        let (settings, search) = self.settings(options)?;
         let seen: &Seen = encoded.features()?;
         let joint = self.joint_vector(seen);
-        let specials = Specials { pad: self.tokenizer.pad, start: self.tokenizer.start, end: self.tokenizer.end };
         let vector = self.captioner.vector_tokens(joint.clone());
         let picture = self.captioner.picture_tokens(seen.maps.head.clone(), seen.maps.stride16.clone());
         let memories = [(Tensor::cat(vec![picture, vector.clone()], 1), false), (vector, true)];
-        let (mut captions, mut scores) = (Vec::new(), Vec::new());
+        let (mut captions, mut from) = (Vec::new(), Vec::new());
         for (memory, from_vector) in memories {
-            for found in self.captioner.captions(memory, specials, &options)?.into_iter().flatten() {
-                scores.push((found.score(options.length_penalty), from_vector));
-                captions.push(Caption { text: self.tokenizer.decode(&found.tokens)?, tokens: found.tokens, logprob: found.logprob });
+            for found in self.captioner.captions(memory, self.tokenizer.start, &settings, &search)?.into_iter().flatten() {
+                let (text, logprob) = (self.tokenizer.decode(&found.tokens)?, found.logprob());
+                captions.push(Caption { text, logprob, tokens: found.tokens, score: found.score, regions: Vec::new() });
+                from.push(from_vector);
             }
         }
         let similarities = self.similarities(&captions, joint)?;
-        let value = |((score, from_vector), similarity)| self.search.value(score, similarity, from_vector);
-        let values: Vec<f32> = scores.into_iter().zip(similarities).map(value).collect();
+        let value =
+            |((caption, from_vector), similarity): ((&Caption, bool), f32)| self.search.value(caption.score, similarity, from_vector);
+        let values: Vec<f32> = captions.iter().zip(from).zip(similarities).map(value).collect();
         // The first of equals.
         let best = (0..captions.len()).max_by(|&a, &b| values[a].total_cmp(&values[b]).then(b.cmp(&a)));
         let caption = best.and_then(|best| captions.into_iter().nth(best));
-        caption.ok_or(ModelError::Compute { stage: "caption", reason: "the search found no sentence".into() })
+        let caption = caption.ok_or(ModelError::Compute { stage: "caption", reason: "the search found no sentence".into() })?;
+        // Whether the listener wants more does not matter any more.
+        let _ = listener.piece(&caption.text);
+        Ok(caption)
     }
 }

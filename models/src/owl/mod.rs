@@ -29,8 +29,9 @@ pub fn plan(declared: &Declared<'_>) -> Result<Plan, PlanError> {
         family: FAMILY,
         tasks: vec!["ground".to_owned()],
         rows: tensors::rows(&config),
-        text: Some(TextPlan { max_tokens: text.max_tokens, padded: false, vocabulary: text.vocabulary }),
+        text: Some(TextPlan { max_tokens: Some(text.max_tokens), padded: false, vocabulary: text.vocabulary }),
         pictures: true,
+        chat: false,
         config: json!(config),
     })
 }

@@ -1,6 +1,7 @@
 //! What an importer must do to make a bundle of somebody else's checkpoint: a family's answer to a configuration.
 
 pub mod fields;
+pub mod generation;
 
 use serde_json::Value;
 
@@ -18,6 +19,10 @@ pub struct Declared<'a> {
     pub format: Format,
     /// Of its tokenizer; `None` where the checkpoint has none.
     pub tokens: Option<TokenizerFacts>,
+    /// `generation_config.json`; null where there is none.
+    pub generation: &'a Value,
+    /// `preprocessor_config.json` or `processor_config.json`; null where there is none.
+    pub processor: &'a Value,
 }
 
 /// Whose configuration.
@@ -51,13 +56,15 @@ pub struct Plan {
     pub text: Option<TextPlan>,
     /// Whether the model reads pictures, and so needs a preprocessing recipe.
     pub pictures: bool,
+    /// Whether the model is talked to, and so needs the checkpoint's chat template.
+    pub chat: bool,
 }
 
 /// What the tokenizer in the bundle must do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TextPlan {
-    /// Texts are cut to so many tokens, special ones included.
-    pub max_tokens: usize,
+    /// Texts are cut to so many tokens, special ones included; `None`: never, the model says itself what is too long.
+    pub max_tokens: Option<usize>,
     /// Whether shorter texts are padded to so many.
     pub padded: bool,
     /// Rows of the model's token table: the tokenizer may have no larger id.
@@ -86,7 +93,12 @@ pub enum PlanError {
     },
 }
 
-impl Declared<'_> {
+impl<'a> Declared<'a> {
+    /// A configuration without anything beside it.
+    pub fn new(config: &'a Value, format: Format) -> Self {
+        Self { config, format, tokens: None, generation: &Value::Null, processor: &Value::Null }
+    }
+
     /// The class of the checkpoint: `architectures` of transformers, else its `model_type`; `open_clip` for open_clip's.
     pub fn class(&self) -> String {
         if self.format == Format::OpenClip {

@@ -24,5 +24,6 @@ pub fn plan(declared: &Declared<'_>) -> Result<Plan, PlanError> {
         rows: tensors::rows(&config),
         text: config.text_plan(),
         pictures: true,
+        chat: false,
     })
 }

@@ -46,7 +46,7 @@ fn listed(rows: &[Row]) -> Vec<(String, Vec<usize>)> {
 }
 
 fn planned(config: &Value, format: Format) -> Result<Plan, PlanError> {
-    registry::plan(&Declared { config, format, tokens: Some(TokenizerFacts { attention_mask: true }) })
+    registry::plan(&Declared { tokens: Some(TokenizerFacts { attention_mask: true }), ..Declared::new(config, format) })
 }
 
 fn towers() -> Value {

@@ -109,17 +109,21 @@ impl TokenizerFiles {
             let lowered = NormalizerWrapper::Sequence(Sequence::new(steps));
             tokenizer.with_normalizer(Some(lowered)).map_err(|error| BuildError::Incomplete(error.to_string()))?;
         }
-        let cut = TruncationParams { max_length: plan.max_tokens, direction: TruncationDirection::Right, ..TruncationParams::default() };
+        let cut = plan.max_tokens.map(|max_length| TruncationParams {
+            max_length,
+            direction: TruncationDirection::Right,
+            ..TruncationParams::default()
+        });
         let wrong = |reason: String| BuildError::Incomplete(reason);
-        tokenizer.with_truncation(Some(cut)).map_err(|error| wrong(format!("texts cannot be cut to {}: {error}", plan.max_tokens)))?;
-        let padding = if plan.padded {
+        tokenizer.with_truncation(cut).map_err(|error| wrong(format!("texts cannot be cut to {:?}: {error}", plan.max_tokens)))?;
+        let padding = if let (true, Some(length)) = (plan.padded, plan.max_tokens) {
             let token = self.special("pad_token").unwrap_or_else(|| if class == Class::Siglip { "</s>" } else { "<pad>" }.to_owned());
             let id = tokenizer
                 .token_to_id(&token)
                 .ok_or_else(|| wrong(format!("the vocabulary has no {token:?}, with which texts are padded")))?;
             let left = self.config["padding_side"].as_str().map_or(class == Class::Siglip2, |side| side == "left");
             Some(PaddingParams {
-                strategy: PaddingStrategy::Fixed(plan.max_tokens),
+                strategy: PaddingStrategy::Fixed(length),
                 direction: if left { PaddingDirection::Left } else { PaddingDirection::Right },
                 pad_id: id,
                 pad_token: token,

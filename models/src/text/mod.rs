@@ -1,19 +1,21 @@
-//! Text: tokenizers, text towers, and beam search. The only place that knows the `tokenizers` crate.
+//! Text: tokenizers, text towers, and the decode engine. The only place that knows the `tokenizers` crate.
 
-pub mod beam;
 pub mod build;
 pub mod cache;
 mod charsmap;
+pub mod codec;
 pub mod encoder;
+pub mod generate;
 pub mod prompt;
 mod protobuf;
 mod sentencepiece;
 pub mod tokenizer;
 pub mod tower;
 
-pub use beam::{BeamOptions, Hypothesis, Specials, StepDecoder, candidates};
 pub use cache::PromptCache;
+pub use codec::Codec;
 pub use encoder::{TextConfig, TextEncoder};
+pub use generate::{Hypothesis, Start, StepDecoder};
 pub use prompt::{Prompt, PromptTokenizer};
 pub use tokenizer::Tokenizer;
 pub use tower::{TextTower, TextTowerConfig};

@@ -7,13 +7,15 @@
 //! | [`frame`] | a picture with its age: [`Frame`], [`FrameMeta`] |
 //! | [`inputs`] | a picture made ready for a model: [`Inputs`] |
 //! | [`result`] | what a model says of it: [`Embedding`], [`Detection`], [`Caption`], [`Classification`] |
-//! | [`model`] | who says it: [`Model`] with [`Embedder`], [`Grounder`], [`Captioner`] |
+//! | [`model`] | who says it: [`Model`] with [`Embedder`], [`Grounder`] |
+//! | [`generate`] | who writes texts, and how: [`Captioner`], [`Answerer`], [`Matcher`], [`GenerateOptions`] |
 //! | [`stream`] | where frames come from and results go: [`FrameSource`], [`Sink`] |
 //! | [`error`] | what can go wrong with what comes from outside |
 #![forbid(unsafe_code)]
 
 pub mod error;
 pub mod frame;
+pub mod generate;
 pub mod inputs;
 pub mod model;
 pub mod result;
@@ -21,7 +23,11 @@ pub mod stream;
 
 pub use error::{ModelError, SinkError, SourceError};
 pub use frame::{Frame, FrameMeta};
+pub use generate::{
+    Answerer, CaptionOptions, Captioner, Finish, GenerateOptions, Generation, Grammar, Listener, Match, Matcher, Message, Part, Prompt,
+    Role, Sampling,
+};
 pub use inputs::{InputTensor, InputValues, Inputs};
-pub use model::{CaptionOptions, Captioner, Embedder, Encoded, GroundOptions, Grounder, Model, PhraseSet, Scoring};
+pub use model::{Embedder, Encoded, GroundOptions, Grounder, Model, PhraseSet, Scoring};
 pub use result::{BoundingBox, Caption, Classification, Detection, Embedding, LabelScore};
 pub use stream::{FrameResult, FrameSource, Next, Sink};

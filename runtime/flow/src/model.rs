@@ -6,15 +6,20 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use crate::{Caption, Detection, Embedding, Frame, Inputs, ModelError};
+use crate::{Answerer, Captioner, Detection, Embedding, Frame, Inputs, Matcher, ModelError};
 
-/// A model that reads pictures. What it can do beyond encoding is what the three `as_…` methods return.
+/// A model that reads pictures. What it can do beyond encoding is what the methods after `prompt_ids` return.
 pub trait Model: Send {
     /// Short name, as in the results' `"model"`.
     fn name(&self) -> &str;
 
     /// Makes a picture ready: one resize.
     fn preprocess(&self, frame: &Frame) -> Result<Inputs, ModelError>;
+
+    /// [`Model::preprocess`], with the picture cut into at most `tiles` parts beside its whole; 1: none.
+    fn preprocess_in_tiles(&self, _frame: &Frame, _tiles: usize) -> Result<Inputs, ModelError> {
+        Err(ModelError::Unsupported { what: "cut pictures into tiles" })
+    }
 
     /// Runs the image tower on a picture made ready: one pass, shared by every head.
     fn encode_inputs(&self, inputs: Inputs) -> Result<Encoded, ModelError>;
@@ -41,6 +46,16 @@ pub trait Model: Send {
 
     /// Captioning, if it has it.
     fn captioner(&self) -> Option<&dyn Captioner> {
+        None
+    }
+
+    /// Answers to questions, if it has them.
+    fn answerer(&self) -> Option<&dyn Answerer> {
+        None
+    }
+
+    /// A head that reads picture and text together, if it has one.
+    fn matcher(&self) -> Option<&dyn Matcher> {
         None
     }
 }
@@ -143,31 +158,9 @@ pub trait Grounder {
     fn ground(&self, encoded: &Encoded, phrases: &PhraseSet, options: &GroundOptions) -> Result<Vec<Detection>, ModelError>;
 }
 
-/// How to caption.
-#[derive(Debug, Clone, PartialEq)]
-pub struct CaptionOptions {
-    /// Beam width; 1 is greedy; `None`: the model's default.
-    pub beams: Option<usize>,
-    /// At most so many tokens; `None`: the model's default.
-    pub max_tokens: Option<usize>,
-}
-
-/// Says what is in a picture.
-pub trait Captioner {
-    /// One sentence.
-    fn caption(&self, encoded: &Encoded, options: &CaptionOptions) -> Result<Caption, ModelError>;
-}
-
 impl Default for GroundOptions {
     /// The model's own defaults.
     fn default() -> Self {
         Self { threshold: None, top: None, nms: None }
-    }
-}
-
-impl Default for CaptionOptions {
-    /// The model's own defaults.
-    fn default() -> Self {
-        Self { beams: None, max_tokens: None }
     }
 }

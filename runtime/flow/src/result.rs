@@ -86,6 +86,10 @@ pub struct Caption {
     pub tokens: Vec<u32>,
     /// Sum of the log-probabilities of the generated tokens, the end token included.
     pub logprob: f32,
+    /// What beams are compared by; without beams `logprob`.
+    pub score: f32,
+    /// Places that the text names, where the task was to name them.
+    pub regions: Vec<Detection>,
 }
 
 /// A label and how well it fits.

@@ -4,7 +4,7 @@ use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
 pub use crate::extension::AttentionOptions;
-use crate::extension::{CachedOptions, KernelOps, OptionalPrimitive};
+use crate::extension::{CachedOptions, KernelOps, OptionalPrimitive, ReorderOptions};
 use crate::rotary::RotaryTable;
 
 /// softmax(scale · q kᵀ + mask) v for every head (Vaswani et al. 2017), without a matrix of all scores (Dao et al. 2022).
@@ -18,11 +18,11 @@ pub fn attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, mask: Option<Tensor<2
     Tensor::from_dispatch(<Dispatch as KernelOps>::fused_attention(q.into_dispatch(), k.into_dispatch(), v.into_dispatch(), mask, options))
 }
 
-/// Keys and values of the tokens so far, `[1, context, G D]` each.
+/// Keys and values of the tokens so far, `[rows, context, G D]` each.
 pub type KeyValueCache = [Tensor<3>; 2];
 
-/// A decoder's attention in one go: queries and keys of `qkv [1, T, (H + 2 G) D]` turned by the angles of the positions from `first` on, keys
-/// and values put into the cache, causal attention over what it holds then, `[1, T, H D]`.
+/// A decoder's attention in one go: queries and keys of `qkv [B, T, (H + 2 G) D]` turned by the angles of the positions from `first` on (where
+/// there are angles), keys and values put into the cache, causal attention over what it holds then, `[B, T, H D]`.
 ///
 /// Pairs of a head are neighbours where `interleaved`, as in GPT-J, else its halves, as in Llama. The cache is written in place where
 /// nobody else holds it.
@@ -32,15 +32,35 @@ pub type KeyValueCache = [Tensor<3>; 2];
 pub fn cached_attention(
     qkv: Tensor<3>,
     [k, v]: KeyValueCache,
-    angles: &RotaryTable,
+    angles: Option<&RotaryTable>,
     first: usize,
     attention: AttentionOptions,
     interleaved: bool,
 ) -> (Tensor<3>, KeyValueCache) {
-    let ([_, tokens, _], [_, context, _]) = (qkv.dims(), k.dims());
+    let ([rows, tokens, _], [cached, context, _]) = (qkv.dims(), k.dims());
     assert!(first + tokens <= context, "{tokens} tokens after {first} in a cache of {context}");
-    let [cos, sin] = angles.rows(first, tokens).map(Tensor::into_dispatch);
+    assert!(rows == cached, "{rows} rows over a cache of {cached}");
+    let [cos, sin] = match angles {
+        Some(angles) => angles.rows(first, tokens).map(Some),
+        None => [None, None],
+    };
+    let [cos, sin] = [cos, sin].map(OptionalPrimitive::of);
     let options = CachedOptions { attention, first, interleaved };
     let (y, k, v) = <Dispatch as KernelOps>::cached_attention(qkv.into_dispatch(), k.into_dispatch(), v.into_dispatch(), cos, sin, options);
     (Tensor::from_dispatch(y), [Tensor::from_dispatch(k), Tensor::from_dispatch(v)])
+}
+
+/// Row i of `x [rows, context, D]` becomes what row `rows[i]` was, of which only the first `used` tokens count: beams that change places.
+/// As many rows come out as `rows` has; where those are as many as went in and nobody else holds `x`, only what changes is copied.
+///
+/// # Panics
+/// Where a row is not there.
+pub fn reorder_rows(x: Tensor<3>, rows: &[usize], used: usize) -> Tensor<3> {
+    let [count, ..] = x.dims();
+    assert!(rows.iter().all(|&row| row < count), "rows {rows:?} of {count}");
+    if rows.len() == count && rows.iter().enumerate().all(|(i, &row)| i == row) {
+        return x;
+    }
+    let options = ReorderOptions { rows: rows.to_vec(), used };
+    Tensor::from_dispatch(<Dispatch as KernelOps>::reorder_rows(x.into_dispatch(), options))
 }

@@ -97,6 +97,15 @@ pub struct CachedOptions {
     pub interleaved: bool,
 }
 
+/// How rows change places.
+#[derive(Debug, Clone)]
+pub struct ReorderOptions {
+    /// Where each row comes from.
+    pub rows: Vec<usize>,
+    /// Tokens of a row that count.
+    pub used: usize,
+}
+
 /// The square windows of a convolution, padded as TensorFlow's `SAME` does or not at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
@@ -245,16 +254,22 @@ pub trait KernelOps: Backend {
 
     /// Queries and keys turned by their positions' angles, keys and values put into the cache, and attention over what it holds then.
     ///
-    /// `qkv [1, T, (H + 2 G) D]`, caches `[1, context, G D]`, `cos` and `sin [T, D / 2]` → the joined heads `[1, T, H D]` and the caches.
+    /// `qkv [B, T, (H + 2 G) D]`, caches `[B, context, G D]`, `cos` and `sin [T, D / 2]` or neither → the joined heads `[B, T, H D]` and the
+    /// caches.
     fn cached_attention(
         qkv: FloatTensor<Self>,
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
-        cos: FloatTensor<Self>,
-        sin: FloatTensor<Self>,
+        #[extension_type] cos: OptionalPrimitive<Self>,
+        #[extension_type] sin: OptionalPrimitive<Self>,
         options: CachedOptions,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        oracle::cached_attention::<Self>(qkv, [k, v], [cos, sin], options)
+        oracle::cached_attention::<Self>(qkv, [k, v], [cos.get(), sin.get()], options)
+    }
+
+    /// Row i of `x [R, T, D]` becomes what row `rows[i]` was; only the first `used` tokens count.
+    fn reorder_rows(x: FloatTensor<Self>, options: ReorderOptions) -> FloatTensor<Self> {
+        oracle::reorder_rows::<Self>(x, &options)
     }
 
     /// x − ln Σ eˣ over the last axis.
@@ -313,11 +328,15 @@ impl KernelOps for Flex {
         qkv: FloatTensor<Self>,
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
-        cos: FloatTensor<Self>,
-        sin: FloatTensor<Self>,
+        cos: OptionalPrimitive<Self>,
+        sin: OptionalPrimitive<Self>,
         options: CachedOptions,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        flex::cached_attention(qkv, [k, v], [cos, sin], options)
+        flex::cached_attention(qkv, [k, v], [cos.get(), sin.get()], options)
+    }
+
+    fn reorder_rows(x: FloatTensor<Self>, options: ReorderOptions) -> FloatTensor<Self> {
+        flex::reorder_rows(x, &options)
     }
 
     fn row_log_softmax(x: FloatTensor<Self>) -> FloatTensor<Self> {

@@ -17,7 +17,7 @@ use ocelli_kernels::{Activation, Epilogue, Prologue};
 use crate::cpu::with_engine;
 use crate::extension::{
     AttentionOptions, CachedOptions, ConvolutionOptions, DepthwisePrimitive, LinearOptions, PointwisePrimitive, ProloguePrimitive,
-    ResidualOptions, Window,
+    ReorderOptions, ResidualOptions, Window,
 };
 use crate::packed::WeightPrimitive;
 
@@ -276,54 +276,86 @@ fn panic_of(error: &PackError) -> ! {
 pub(crate) fn cached_attention(
     qkv: FloatTensor<Flex>,
     [mut k, mut v]: [FloatTensor<Flex>; 2],
-    [cos, sin]: [FloatTensor<Flex>; 2],
+    angles: [Option<FloatTensor<Flex>>; 2],
     options: CachedOptions,
 ) -> (FloatTensor<Flex>, FloatTensor<Flex>, FloatTensor<Flex>) {
     let CachedOptions { attention: AttentionOptions { heads, kv_heads, scale, fast, .. }, first, interleaved } = options;
-    let (tokens, width, kv) = (qkv.shape()[1], qkv.shape()[2], k.shape()[2]);
+    let (batch, tokens, width) = (qkv.shape()[0], qkv.shape()[1], qkv.shape()[2]);
+    let (context, kv) = (k.shape()[1], k.shape()[2]);
     let (q_width, dim) = (width - 2 * kv, kv / kv_heads);
-    let (mut qkv, cos, sin) = (whole(qkv), Slice::new(cos), Slice::new(sin));
+    let mut qkv = whole(qkv);
     (k, v) = (whole(k), whole(v));
-    let table = RopeTable::from_tables(dim / 2, cos.get().to_vec(), sin.get().to_vec());
-    let pairs = if interleaved { RopePairs::Interleaved } else { RopePairs::Half };
-    let turn = |heads: usize| Rope {
-        table: &table,
-        pairs,
-        positions: Positions::From(0),
-        tokens,
-        heads,
-        dim,
-        row_stride: width,
-        head_stride: dim,
+    let table = match angles {
+        [Some(cos), Some(sin)] => Some(RopeTable::from_tables(dim / 2, Slice::new(cos).get().to_vec(), Slice::new(sin).get().to_vec())),
+        _ => None,
     };
-    let rows = qkv.storage_mut::<f32>();
-    let mut out = vec![0.0; tokens * q_width];
+    let pairs = if interleaved { RopePairs::Interleaved } else { RopePairs::Half };
+    let turn =
+        |table, heads: usize| Rope { table, pairs, positions: Positions::From(0), tokens, heads, dim, row_stride: width, head_stride: dim };
+    let mut out = vec![0.0; batch * tokens * q_width];
+    let all = qkv.storage_mut::<f32>();
     with_engine(|engine| {
-        engine.rope(&turn(heads), rows);
-        engine.rope(&turn(kv_heads), &mut rows[q_width..]);
-        for (cache, from) in [(&mut k, q_width), (&mut v, q_width + kv)] {
-            let new = rows.chunks_exact(width).map(|row| &row[from..from + kv]);
-            let old = cache.storage_mut::<f32>()[first * kv..].chunks_exact_mut(kv);
-            old.zip(new).for_each(|(old, new)| old.copy_from_slice(new));
+        for (row, out) in out.chunks_exact_mut(tokens * q_width).enumerate() {
+            let rows = &mut all[row * tokens * width..(row + 1) * tokens * width];
+            if let Some(table) = &table {
+                engine.rope(&turn(table, heads), rows);
+                engine.rope(&turn(table, kv_heads), &mut rows[q_width..]);
+            }
+            let begin = row * context * kv;
+            for (cache, from) in [(&mut k, q_width), (&mut v, q_width + kv)] {
+                let new = rows.chunks_exact(width).map(|row| &row[from..from + kv]);
+                let old = cache.storage_mut::<f32>()[begin + first * kv..begin + context * kv].chunks_exact_mut(kv);
+                old.zip(new).for_each(|(old, new)| old.copy_from_slice(new));
+            }
+            let seen = begin..begin + (first + tokens) * kv;
+            let attention = Attention {
+                q: Heads { values: &*rows, row_stride: width, head_stride: dim },
+                k: Heads { values: Floats::F32(&k.storage::<f32>()[seen.clone()]), row_stride: kv, head_stride: dim },
+                v: Heads { values: Floats::F32(&v.storage::<f32>()[seen]), row_stride: kv, head_stride: dim },
+                queries: tokens,
+                keys: first + tokens,
+                heads,
+                kv_heads,
+                dim,
+                scale,
+                causal: true,
+                key_mask: None,
+                bias: None,
+                precision: if fast { Precision::Fast } else { Precision::Full },
+            };
+            engine.attention(&attention, out, q_width);
         }
-        let attention = Attention {
-            q: Heads { values: &*rows, row_stride: width, head_stride: dim },
-            k: Heads { values: Floats::F32(k.storage::<f32>()), row_stride: kv, head_stride: dim },
-            v: Heads { values: Floats::F32(v.storage::<f32>()), row_stride: kv, head_stride: dim },
-            queries: tokens,
-            keys: first + tokens,
-            heads,
-            kv_heads,
-            dim,
-            scale,
-            causal: true,
-            key_mask: None,
-            bias: None,
-            precision: if fast { Precision::Fast } else { Precision::Full },
-        };
-        engine.attention(&attention, &mut out, q_width);
     });
-    (tensor(out, Shape::from([1, tokens, q_width])), k, v)
+    (tensor(out, Shape::from([batch, tokens, q_width])), k, v)
+}
+
+pub(crate) fn reorder_rows(x: FloatTensor<Flex>, options: &ReorderOptions) -> FloatTensor<Flex> {
+    let ReorderOptions { rows, used } = options;
+    let (count, context, width) = (x.shape()[0], x.shape()[1], x.shape()[2]);
+    let mut x = whole(x);
+    let (row, used) = (context * width, used * width);
+    if rows.len() != count {
+        // The rest of a row is not read before it is written.
+        let mut out = vec![0.0; rows.len() * row];
+        let all = x.storage::<f32>();
+        for (out, &from) in out.chunks_exact_mut(row.max(1)).zip(rows) {
+            out[..used].copy_from_slice(&all[from * row..from * row + used]);
+        }
+        return tensor(out, Shape::from([rows.len(), context, width]));
+    }
+    let all = x.storage_mut::<f32>();
+    // What would be overwritten before it is read.
+    let kept: Vec<(usize, Vec<f32>)> = (0..count)
+        .filter(|&from| rows[from] != from && rows.iter().enumerate().any(|(to, &asked)| asked == from && to > from))
+        .map(|from| (from, all[from * row..from * row + used].to_vec()))
+        .collect();
+    for (to, &from) in rows.iter().enumerate().filter(|(to, from)| to != *from) {
+        match kept.iter().find(|(kept, _)| *kept == from && *kept < to) {
+            Some((_, values)) => all[to * row..to * row + used].copy_from_slice(values),
+            None => all.copy_within(from * row..from * row + used, to * row),
+        }
+    }
+    x
 }
 
 pub(crate) fn row_log_softmax(x: FloatTensor<Flex>) -> FloatTensor<Flex> {
@@ -545,21 +577,37 @@ mod tests {
     fn attention_over_a_cache_is_the_oracles() {
         let (heads, kv_heads, dim, context) = (6, 2, 16, 20);
         let (width, kv) = ((heads + 2 * kv_heads) * dim, kv_heads * dim);
-        for (first, tokens, interleaved) in [(0, 5, false), (7, 1, false), (3, 9, true)] {
+        for (batch, first, tokens, interleaved, turned) in
+            [(1, 0, 5, false, true), (3, 7, 1, false, true), (1, 3, 9, true, true), (2, 4, 3, false, false)]
+        {
             let attention = AttentionOptions { heads, kv_heads, scale: 0.25, causal: true, fast: false };
             let options = CachedOptions { attention, first, interleaved };
-            let (qkv, angles) = (random([1, tokens, width]), random([tokens, dim / 2]));
-            let caches = [random([1, context, kv]), random([1, context, kv])];
+            let (qkv, angles) = (random([batch, tokens, width]), random([tokens, dim / 2]));
+            let caches = [random([batch, context, kv]), random([batch, context, kv])];
             let run = || {
                 let caches = [primitive(caches[0].clone()), primitive(caches[1].clone())];
-                (primitive(qkv.clone()), caches, [primitive(angles.clone().cos()), primitive(angles.clone().sin())])
+                let angles = [angles.clone().cos(), angles.clone().sin()].map(|angles| turned.then(|| primitive(angles)));
+                (primitive(qkv.clone()), caches, angles)
             };
             let (a, b, c) = run();
             let fast = cached_attention(a, b, c, options);
             let (a, b, c) = run();
             let right = oracle::cached_attention::<Flex>(a, b, c, options);
             for (what, fast, right) in [("heads", fast.0, right.0), ("keys", fast.1, right.1), ("values", fast.2, right.2)] {
-                close(&values(fast), &values(right), 2e-5, &format!("{what} {first} {tokens} {interleaved}"));
+                close(&values(fast), &values(right), 2e-5, &format!("{what} {batch} {first} {tokens} {interleaved} {turned}"));
+            }
+        }
+    }
+
+    #[test]
+    fn rows_change_places_as_the_oracles() {
+        let x = random([4, 5, 3]);
+        for rows in [vec![1, 0, 3, 2], vec![3, 3, 3, 3], vec![2, 0, 1, 1], vec![1, 2, 3, 0], vec![0, 0, 1, 1], vec![3, 1], vec![0; 6]] {
+            let options = ReorderOptions { rows: rows.clone(), used: 2 };
+            let fast = values(reorder_rows(primitive(x.clone()), &options));
+            let right = values(oracle::reorder_rows::<Flex>(primitive(x.clone()), &options));
+            for (row, (fast, right)) in fast.chunks(15).zip(right.chunks(15)).enumerate() {
+                assert_eq!(fast[..6], right[..6], "row {row} of {rows:?}");
             }
         }
     }

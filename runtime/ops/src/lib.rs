@@ -32,7 +32,7 @@ pub mod rotary;
 pub mod softmax;
 pub mod threads;
 
-pub use attention::{AttentionOptions, KeyValueCache, attention, cached_attention};
+pub use attention::{AttentionOptions, KeyValueCache, attention, cached_attention, reorder_rows};
 pub use convolution::{Depthwise, DepthwiseWeight, Pointwise, Window, convolution, inverted_residual};
 pub use device::{DeviceChoice, DeviceError, select};
 pub use embedding::embedding;
@@ -41,5 +41,5 @@ pub use ocelli_kernels::Activation;
 pub use ocelli_kernels::pack::{self, GroupBits, OwnedGroups, OwnedInt8};
 pub use packed::{Packed, PackedError};
 pub use rotary::RotaryTable;
-pub use softmax::log_softmax;
+pub use softmax::{log_softmax, log_softmax_rows};
 pub use threads::{ThreadsError, set_threads};

@@ -10,7 +10,7 @@ use ocelli_kernels::simd::PANEL;
 
 use crate::extension::{
     AttentionOptions, CachedOptions, ConvolutionOptions, DepthwisePrimitive, LinearOptions, PointwisePrimitive, ProloguePrimitive,
-    ResidualOptions, Window,
+    ReorderOptions, ResidualOptions, Window,
 };
 use crate::packed::WeightPrimitive;
 
@@ -316,19 +316,28 @@ pub(crate) fn inverted_residual<B: Backend>(
 pub(crate) fn cached_attention<B: Backend>(
     qkv: FloatTensor<B>,
     [k, v]: [FloatTensor<B>; 2],
-    [cos, sin]: [FloatTensor<B>; 2],
+    angles: [Option<FloatTensor<B>>; 2],
     options: CachedOptions,
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
     let CachedOptions { attention, first, interleaved } = options;
-    let (tokens, width, kv) = (qkv.shape()[1], qkv.shape()[2], k.shape()[2]);
-    let columns = |from: usize, to: usize| B::float_slice(qkv.clone(), &[part(0, 1), part(0, tokens), part(from, to)]);
-    let turned = |x: FloatTensor<B>, heads: usize| rotary::<B>(x, cos.clone(), sin.clone(), heads, interleaved);
+    let (rows, tokens, width, kv) = (qkv.shape()[0], qkv.shape()[1], qkv.shape()[2], k.shape()[2]);
+    let columns = |from: usize, to: usize| B::float_slice(qkv.clone(), &[part(0, rows), part(0, tokens), part(from, to)]);
+    let turned = |x: FloatTensor<B>, heads: usize| match &angles {
+        [Some(cos), Some(sin)] => rotary::<B>(x, cos.clone(), sin.clone(), heads, interleaved),
+        _ => x,
+    };
     let q = turned(columns(0, width - 2 * kv), attention.heads);
     let new_k = turned(columns(width - 2 * kv, width - kv), attention.kv_heads);
-    let place = [part(0, 1), part(first, first + tokens), part(0, kv)];
+    let place = [part(0, rows), part(first, first + tokens), part(0, kv)];
     let k = B::float_slice_assign(k, &place, new_k);
     let v = B::float_slice_assign(v, &place, columns(width - kv, width));
-    let seen = |cache: &FloatTensor<B>| B::float_slice(cache.clone(), &[part(0, 1), part(0, first + tokens), part(0, kv)]);
+    let seen = |cache: &FloatTensor<B>| B::float_slice(cache.clone(), &[part(0, rows), part(0, first + tokens), part(0, kv)]);
     let y = fused_attention::<B>(q, seen(&k), seen(&v), None, AttentionOptions { causal: true, ..attention });
     (y, k, v)
+}
+
+pub(crate) fn reorder_rows<B: Backend>(x: FloatTensor<B>, options: &ReorderOptions) -> FloatTensor<B> {
+    let (context, width) = (x.shape()[1], x.shape()[2]);
+    let row = |&row: &usize| B::float_slice(x.clone(), &[part(row, row + 1), part(0, context), part(0, width)]);
+    B::float_cat(options.rows.iter().map(row).collect(), 0)
 }

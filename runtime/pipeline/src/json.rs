@@ -161,11 +161,17 @@ pub struct Caption<'a> {
     pub tokens: &'a [u32],
     /// Natural logarithm, summed over the tokens.
     pub logprob: f32,
+    /// What beams are compared by; without beams `logprob`.
+    pub score: f32,
+    /// Places that the text names; left out where there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub detections: Vec<Detection<'a>>,
 }
 
 impl<'a> From<&'a flow::Caption> for Caption<'a> {
     fn from(caption: &'a flow::Caption) -> Self {
-        Self { text: &caption.text, tokens: &caption.tokens, logprob: caption.logprob }
+        let detections = caption.regions.iter().map(Detection::from).collect();
+        Self { text: &caption.text, tokens: &caption.tokens, logprob: caption.logprob, score: caption.score, detections }
     }
 }
 

@@ -178,7 +178,7 @@ impl<'a> Heads<'a> {
         let detections = self.grounder.map(|(g, phrases)| g.ground(&encoded, phrases, &self.plan.ground)).transpose().map_err(failed)?;
         let caption = match self.captioner {
             Some((captioner, plan)) if nth.is_multiple_of(plan.every.max(1)) => {
-                Some(captioner.caption(&encoded, &plan.options).map_err(failed)?)
+                Some(captioner.caption(&encoded, &plan.options, &mut ()).map_err(failed)?)
             }
             _ => None,
         };

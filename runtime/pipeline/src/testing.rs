@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ocelli_flow::{
     BoundingBox, Caption, CaptionOptions, Captioner, Detection, Embedder, Embedding, Encoded, Frame, FrameMeta, FrameResult, FrameSource,
-    GroundOptions, Grounder, Inputs, Model, ModelError, Next, PhraseSet, Sink, SinkError, SourceError,
+    GroundOptions, Grounder, Inputs, Listener, Model, ModelError, Next, PhraseSet, Sink, SinkError, SourceError,
 };
 
 use crate::clock::Clock;
@@ -185,10 +185,10 @@ impl Grounder for FakeModel {
 }
 
 impl Captioner for FakeModel {
-    fn caption(&self, encoded: &Encoded, _options: &CaptionOptions) -> Result<Caption, ModelError> {
+    fn caption(&self, encoded: &Encoded, _options: &CaptionOptions, _listener: &mut dyn Listener) -> Result<Caption, ModelError> {
         self.captions.fetch_add(1, Ordering::SeqCst);
         let grey = *encoded.features::<u8>()?;
-        Ok(Caption { text: format!("grey {grey}"), tokens: vec![u32::from(grey)], logprob: -1.0 })
+        Ok(Caption { text: format!("grey {grey}"), tokens: vec![u32::from(grey)], logprob: -1.0, score: -1.0, regions: vec![] })
     }
 }
 

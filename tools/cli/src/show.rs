@@ -108,7 +108,7 @@ mod tests {
             age_at_end: Duration::ZERO,
             embedding: None,
             detections: Some(vec![Detection { phrase: "a dog".into(), score: 0.5, bbox, objectness: None }]),
-            caption: Some(Caption { text: "a dog runs".into(), tokens: vec![], logprob: 0.0 }),
+            caption: Some(Caption { text: "a dog runs".into(), tokens: vec![], logprob: 0.0, score: 0.0, regions: vec![] }),
         };
         assert_eq!(show.human(&result), "a.jpg  640×480\n  a dog runs\n  0.50  a dog  at 1,2 – 3,4\n  not found: a cat");
     }

@@ -9,7 +9,7 @@ use ocelli_models::{registry, weights};
 
 use crate::checkpoint::Checkpoint;
 use crate::source::Source;
-use crate::{ImportError, fill, names, pictures, provenance, tokenizer};
+use crate::{ImportError, chat, fill, names, pictures, provenance, tokenizer};
 
 /// What the bundle shall be.
 #[derive(Debug, Clone, Default)]
@@ -54,7 +54,9 @@ pub fn import(path: &Path, output: &Path, options: &Options, progress: &mut dyn 
     let source = Source::find(path)?;
     let found = tokenizer::find(&source)?;
     let tokens = found.as_ref().map(|found| TokenizerFacts { attention_mask: found.files.attention_mask() });
-    let declared = Declared { config: &source.config, format: source.format, tokens };
+    let generation = source.json("generation_config.json")?.unwrap_or_default();
+    let processor = pictures::processor(&source)?.map_or(serde_json::Value::Null, |(_, config)| config);
+    let declared = Declared { config: &source.config, format: source.format, tokens, generation: &generation, processor: &processor };
     let class = declared.class();
     let plan = registry::plan(&declared).map_err(|error| ImportError::Plan { path: source.config_file.clone(), source: error })?;
 
@@ -66,12 +68,16 @@ pub fn import(path: &Path, output: &Path, options: &Options, progress: &mut dyn 
         config: source.config_file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
     })?;
     let tokenizer = plan.text.as_ref().map(|text| tokenizer::build(&source, found.as_ref(), text)).transpose()?;
+    let template = if plan.chat { chat::template(&source, found.as_ref())? } else { None };
     let preprocessing = if plan.pictures { pictures::recipe(&source)? } else { serde_json::Value::Null };
 
     let mut files: Vec<PathBuf> = checkpoint.files.clone();
     files.push(source.config_file.clone());
     files.extend(
-        ["preprocessor_config.json", "processor_config.json"].map(|name| source.folder.join(name)).into_iter().filter(|p| p.is_file()),
+        ["preprocessor_config.json", "processor_config.json", "generation_config.json", "chat_template.jinja", "chat_template.json"]
+            .map(|name| source.folder.join(name))
+            .into_iter()
+            .filter(|p| p.is_file()),
     );
     if plan.text.is_some() {
         files.extend(found.iter().flat_map(|found| found.paths.clone()));
@@ -108,6 +114,9 @@ pub fn import(path: &Path, output: &Path, options: &Options, progress: &mut dyn 
     let mut writer = BundleWriter::new(manifest);
     if let Some(tokenizer) = tokenizer {
         writer.text("tokenizer.json", tokenizer)?;
+    }
+    if let Some(template) = template {
+        writer.text("chat_template", template)?;
     }
     writer.text("model_card", card)?;
     for part in plan.rows.iter().flat_map(|row| parts(row, options.storage)) {

@@ -24,6 +24,7 @@
 //! A PyTorch file is unpickled without running anything, and one that holds anything but tensors and plain values is refused.
 #![forbid(unsafe_code)]
 
+mod chat;
 pub mod checkpoint;
 pub mod error;
 mod fill;

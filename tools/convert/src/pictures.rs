@@ -10,6 +10,20 @@ use crate::source::Source;
 /// Where transformers keeps it, the preferred first.
 const FILES: [&str; 2] = ["preprocessor_config.json", "processor_config.json"];
 
+/// The description of a checkpoint's image processor, and the file that it is in.
+///
+/// # Errors
+/// Where a file cannot be read.
+pub fn processor(source: &Source) -> Result<Option<(&'static str, Value)>, ImportError> {
+    for name in FILES {
+        let Some(config) = source.json(name)? else { continue };
+        if name == FILES[0] || config.get("image_processor").is_some_and(Value::is_object) {
+            return Ok(Some((name, config)));
+        }
+    }
+    Ok(None)
+}
+
 /// The recipe of a checkpoint, for the manifest.
 ///
 /// # Errors
@@ -29,13 +43,9 @@ pub fn recipe(source: &Source) -> Result<Value, ImportError> {
             .map(|recipe| json!(recipe))
             .map_err(|error| ImportError::Pictures { path: source.config_file.clone(), source: error });
     }
-    for name in FILES {
-        let Some(config) = source.json(name)? else { continue };
-        let described = name == FILES[0] || config.get("image_processor").is_some_and(Value::is_object);
-        if described {
-            let recipe = Recipe::from_processor(&config);
-            return recipe.map(|recipe| json!(recipe)).map_err(|error| ImportError::Pictures { path: path(name), source: error });
-        }
+    if let Some((name, config)) = processor(source)? {
+        let recipe = Recipe::from_processor(&config);
+        return recipe.map(|recipe| json!(recipe)).map_err(|error| ImportError::Pictures { path: path(name), source: error });
     }
     let class = source.config["architectures"][0].as_str().unwrap_or(OPEN_CLIP);
     Err(ImportError::absent(&path(FILES[0]), format!("missing, and {class} reads pictures by it; download it, too")))

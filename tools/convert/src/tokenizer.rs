@@ -71,7 +71,7 @@ pub fn build(source: &Source, found: Option<&Found>, plan: &TextPlan) -> Result<
     };
     let path = || paths.first().unwrap_or(&source.folder).clone();
     let json = files.build(plan).map_err(|error| ImportError::Tokenizer { path: source.folder.clone(), source: error })?;
-    match PromptTokenizer::from_json(&json, plan.vocabulary, plan.max_tokens) {
+    match PromptTokenizer::from_json(&json, plan.vocabulary, plan.max_tokens.unwrap_or(usize::MAX)) {
         Ok(_) => Ok(json),
         Err(error) => {
             let reason = error.to_string();

@@ -15,7 +15,7 @@ use crate::checkpoints::{Checkpoint, pytorch_legacy, pytorch_zip, safetensors};
 
 fn rows(checkpoint: &Checkpoint) -> Vec<Row> {
     let declared =
-        Declared { config: &checkpoint.config, format: checkpoint.format, tokens: Some(TokenizerFacts { attention_mask: true }) };
+        Declared { tokens: Some(TokenizerFacts { attention_mask: true }), ..Declared::new(&checkpoint.config, checkpoint.format) };
     registry::plan(&declared).unwrap().rows
 }
 

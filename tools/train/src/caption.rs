@@ -24,8 +24,9 @@ use burn::module::Param;
 use burn::optim::grad_clipping::GradientClippingConfig;
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Tensor};
-use ocelli_models::nano::caption::{Captioner, CaptionerConfig};
-use ocelli_models::text::{BeamOptions, Specials, Tokenizer};
+use ocelli_models::nano::caption::{Captioner, CaptionerConfig, Specials};
+use ocelli_models::nano::config::CaptionSearch;
+use ocelli_models::text::Tokenizer;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -186,7 +187,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
         state.epoch += 1;
         let averaged = ema.module(&module).with_support(support.clone());
-        let greedy = BeamOptions { width: 1, ..BeamOptions::default() };
+        let greedy = CaptionSearch { beams: 1, ..CaptionSearch::default() };
         let found = judge.flickr8k(&averaged, &cache, pictures.as_ref(), Input::Both, specials, &greedy, DEV_PICTURES)?;
         state.best = found.cider_d;
         checkpoint.save(&module, &ema, &optimizer, &state)?;

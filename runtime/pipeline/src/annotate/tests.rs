@@ -22,7 +22,7 @@ fn result(frame: &Frame, detections: Vec<Detection>, caption: Option<&str>) -> F
         age_at_end: Duration::ZERO,
         embedding: None,
         detections: Some(detections),
-        caption: caption.map(|text| Caption { text: text.to_owned(), tokens: vec![], logprob: 0.0 }),
+        caption: caption.map(|text| Caption { text: text.to_owned(), tokens: vec![], logprob: 0.0, score: 0.0, regions: vec![] }),
     }
 }
 

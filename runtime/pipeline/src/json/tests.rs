@@ -18,7 +18,7 @@ fn detection() -> flow::Detection {
 }
 
 fn caption() -> flow::Caption {
-    flow::Caption { text: "a dog\n\"runs\"".into(), tokens: vec![5, 7], logprob: -1.5 }
+    flow::Caption { text: "a dog\n\"runs\"".into(), tokens: vec![5, 7], logprob: -1.5, score: -1.5, regions: vec![] }
 }
 
 /// The contract: whoever changes one of these breaks someone's program.

@@ -1,7 +1,7 @@
 //! `ocelli caption`: one sentence about a picture.
 
 use anyhow::Result;
-use ocelli_flow::CaptionOptions;
+use ocelli_flow::{CaptionOptions, GenerateOptions};
 use ocelli_pipeline::json::Line;
 
 use crate::failure::Outcome;
@@ -32,7 +32,9 @@ pub struct Decoding {
 impl Decoding {
     /// What the model is told.
     pub fn options(&self) -> CaptionOptions {
-        CaptionOptions { beams: self.beams.map(usize::from), max_tokens: self.max_tokens.map(usize::from) }
+        let generate =
+            GenerateOptions { beams: self.beams.map(usize::from), max_tokens: self.max_tokens.map(usize::from), ..Default::default() };
+        CaptionOptions { generate, ..CaptionOptions::default() }
     }
 }
 
@@ -43,7 +45,7 @@ pub fn run(session: &Session, args: Args) -> Result<Outcome> {
     let options = args.decoding.options();
     let sources = args.pictures.sources();
     images::each(&session.out, &sources, |name, looked| {
-        let caption = captioner.caption(&looked.encode(&*model)?, &options)?;
+        let caption = captioner.caption(&looked.encode(&*model)?, &options, &mut ())?;
         let printed = if session.out.json() {
             session.out.line(&Line::caption(name, &caption))
         } else if sources.len() == 1 {

@@ -36,7 +36,7 @@ impl Measure for Captions {
     fn look(&mut self, model: &dyn Model, look: &Look) -> Result<(), ImageError> {
         let Some(references) = self.records.get(look.file) else { return Ok(()) };
         let captioner = session::captioner(model).map_err(ImageError::Fatal)?;
-        let caption = captioner.caption(look.encoded, &self.options)?;
+        let caption = captioner.caption(look.encoded, &self.options, &mut ())?;
         self.samples.push(Sample::new(&caption.text, references));
         Ok(())
     }

@@ -8,9 +8,10 @@ use anyhow::{Context, Result};
 use burn::tensor::{Device, Tensor};
 use ocelli_eval::captions::{Sample, bleu, cider_d};
 use ocelli_eval::dataset::{Captioned, Dataset};
-use ocelli_models::nano::caption::Captioner;
+use ocelli_flow::GenerateOptions;
+use ocelli_models::nano::caption::{Captioner, Specials};
 use ocelli_models::nano::config::CaptionSearch;
-use ocelli_models::text::{BeamOptions, Hypothesis, Specials, Tokenizer};
+use ocelli_models::text::{Hypothesis, Tokenizer};
 use serde::Serialize;
 use serde_json::json;
 
@@ -18,6 +19,9 @@ use super::groups::coco_pictures;
 use super::vectors::{PictureVectors, TextVectors};
 use crate::checkpoint::Checkpoint;
 use crate::features::{FeatureCache, Map};
+
+/// Longest caption that is searched for, in tokens.
+const MAX_TOKENS: usize = 30;
 
 /// What the captioner is given of a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,12 +99,12 @@ impl<'a> Judge<'a> {
         pictures: Option<&PictureVectors>,
         input: Input,
         specials: Specials,
-        options: &BeamOptions,
+        search: &CaptionSearch,
         count: usize,
     ) -> Result<Scores> {
         let records = &self.flickr8k[..count.min(self.flickr8k.len())];
         let input = if pictures.is_some() { input } else { Input::Maps };
-        let found = captions(module, cache, pictures, records, input, specials, options)?;
+        let found = captions(module, cache, pictures, records, input, specials, search)?;
         Ok(scores(records, &self.texts(found.iter().map(|found| &found[0]))?))
     }
 
@@ -127,17 +131,16 @@ impl<'a> Judge<'a> {
             let inputs = if pictures.is_some() { &[Input::Maps, Input::Vector, Input::Both][..] } else { &[Input::Maps][..] };
             let (mut first, mut candidates) = (Vec::new(), vec![Vec::new(); records.len()]);
             for &input in inputs {
-                let options = BeamOptions::default();
-                let found = captions(module, cache, pictures, records, input, specials, &options)?;
+                let search = CaptionSearch { max_tokens: MAX_TOKENS, ..CaptionSearch::default() };
+                let found = captions(module, cache, pictures, records, input, specials, &search)?;
                 let captions = self.texts(found.iter().map(|found| &found[0]))?;
-                write(json!({"set": set, "input": format!("{input:?}"), "pictures": records.len(), "beams": options.width,
-                    "length_penalty": options.length_penalty, "scores": scores(records, &captions)}))?;
+                write(json!({"set": set, "input": format!("{input:?}"), "pictures": records.len(), "beams": search.beams,
+                    "length_penalty": search.length_penalty, "scores": scores(records, &captions)}))?;
                 first.push(captions);
                 if input != Input::Maps {
                     for (all, found) in candidates.iter_mut().zip(&found) {
                         let text = self.texts(found)?.into_iter();
-                        let score = |found: &Hypothesis| found.score(options.length_penalty);
-                        all.extend(text.zip(found).map(|(text, found)| Candidate { text, input, score: score(found), similarity: 0.0 }));
+                        all.extend(text.zip(found).map(|(text, found)| Candidate { text, input, score: found.score, similarity: 0.0 }));
                     }
                 }
             }
@@ -199,9 +202,10 @@ fn captions(
     records: &[(usize, Captioned)],
     input: Input,
     specials: Specials,
-    options: &BeamOptions,
+    search: &CaptionSearch,
 ) -> Result<Vec<Vec<Hypothesis>>> {
     let device = Device::flex();
+    let (settings, beams) = search.settings(&GenerateOptions::default(), specials, module.room())?;
     let mut found = Vec::with_capacity(records.len());
     for chunk in records.chunks(CHUNK) {
         let rows: Vec<usize> = chunk.iter().map(|(row, _)| *row).collect();
@@ -212,7 +216,7 @@ fn captions(
         if let Some(pictures) = pictures.filter(|_| input != Input::Maps) {
             tokens.push(module.vector_tokens(pictures.rows(&rows, &device)));
         }
-        found.extend(module.captions(Tensor::cat(tokens, 1), specials, options)?);
+        found.extend(module.captions(Tensor::cat(tokens, 1), specials.start, &settings, &beams)?);
     }
     Ok(found)
 }

@@ -3,8 +3,7 @@
 use anyhow::{Result, anyhow};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use ocelli_models::nano::caption::Captioner;
-use ocelli_models::text::Specials;
+use ocelli_models::nano::caption::{Captioner, Specials};
 use rayon::prelude::*;
 
 /// The mean cross-entropy of the sentences' words (without smoothing), and a scalar whose gradient is that of the smoothed loss.

@@ -235,7 +235,7 @@ impl<'a> Work<'a> {
             self.note("text_encode", took, None);
         }
         if let Some(captioner) = self.model.captioner() {
-            let (caption, took) = timed(|| captioner.caption(&encoded, &self.caption));
+            let (caption, took) = timed(|| captioner.caption(&encoded, &self.caption, &mut ()));
             let tokens = caption?.tokens.len();
             add(took);
             self.note("caption", took, Some(tokens));
