@@ -91,7 +91,8 @@ pub fn tokenizer_files(data: &[u8]) {
 pub fn config(data: &[u8]) {
     let Ok(config) = serde_json::from_slice::<Value>(data) else { return };
     for format in [Format::Transformers, Format::OpenClip] {
-        let declared = Declared { tokens: Some(TokenizerFacts { attention_mask: true }), ..Declared::new(&config, format) };
+        let declared =
+            Declared { tokens: Some(TokenizerFacts { attention_mask: true, ..Default::default() }), ..Declared::new(&config, format) };
         if let Ok(plan) = registry::plan(&declared) {
             assert!(!plan.rows.is_empty() && plan.rows.len() < 1 << 20);
         }

@@ -11,6 +11,7 @@
 //! | [`clip`], [`siglip`] | pictures and texts in one space; what they share is [`joint`] |
 //! | [`owl`] | boxes for phrases: OWL-ViT and OWLv2 |
 //! | [`pictures`] | a picture as the tensors that a tower reads |
+//! | [`smolvlm`] | pictures among the words of a language model: SmolVLM, Idefics3 |
 //! | [`llama`] | decoder-only language models |
 //! | [`architecture`] | known shapes with random weights, for measuring |
 //! | [`random`] | random numbers that are the same everywhere |
@@ -33,6 +34,7 @@ pub mod plan;
 pub mod random;
 pub mod registry;
 pub mod siglip;
+pub mod smolvlm;
 pub mod table;
 pub mod text;
 pub mod weights;

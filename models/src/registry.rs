@@ -5,7 +5,7 @@ use ocelli_bundle::Bundle;
 use ocelli_flow::Model;
 
 use crate::plan::{Declared, OPEN_CLIP, Plan, PlanError};
-use crate::{LoadError, clip, nano, owl, siglip};
+use crate::{LoadError, clip, nano, owl, siglip, smolvlm};
 
 /// Makes the model of one family.
 type Loader = fn(&Bundle, &Device) -> Result<Box<dyn Model>, LoadError>;
@@ -18,6 +18,7 @@ const FAMILIES: &[(&str, Loader)] = &[
     (nano::FAMILY, |bundle, device| Ok(Box::new(nano::Nano::load(bundle, device)?))),
     (clip::FAMILY, |bundle, device| Ok(Box::new(clip::forward::load(bundle, device)?))),
     (siglip::FAMILY, |bundle, device| Ok(Box::new(siglip::forward::load(bundle, device)?))),
+    (smolvlm::FAMILY, |bundle, device| Ok(Box::new(smolvlm::SmolVlm::load(bundle, device)?))),
     (owl::FAMILY, |bundle, device| Ok(Box::new(owl::Owl::load(bundle, device)?))),
 ];
 
@@ -29,6 +30,9 @@ const CLASSES: &[(&str, Planner)] = &[
     (OPEN_CLIP, clip::plan_open_clip),
     ("SiglipModel", siglip::plan),
     ("Siglip2Model", siglip::plan),
+    ("Idefics3ForConditionalGeneration", smolvlm::plan),
+    ("SmolVLMForConditionalGeneration", smolvlm::plan),
+    ("LlamaForCausalLM", smolvlm::plan_text),
     ("OwlViTForObjectDetection", owl::plan),
     ("Owlv2ForObjectDetection", owl::plan),
 ];

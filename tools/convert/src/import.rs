@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ocelli_bundle::{BundleWriter, Manifest};
-use ocelli_models::plan::{Declared, Plan, TokenizerFacts};
+use ocelli_models::plan::{Declared, Plan};
 use ocelli_models::table::Storage;
 use ocelli_models::{registry, weights};
 
@@ -53,7 +53,7 @@ pub struct Report {
 pub fn import(path: &Path, output: &Path, options: &Options, progress: &mut dyn FnMut(u64, u64)) -> Result<Report, ImportError> {
     let source = Source::find(path)?;
     let found = tokenizer::find(&source)?;
-    let tokens = found.as_ref().map(|found| TokenizerFacts { attention_mask: found.files.attention_mask() });
+    let tokens = found.as_ref().map(|found| found.files.facts());
     let generation = source.json("generation_config.json")?.unwrap_or_default();
     let processor = pictures::processor(&source)?.map_or(serde_json::Value::Null, |(_, config)| config);
     let declared = Declared { config: &source.config, format: source.format, tokens, generation: &generation, processor: &processor };

@@ -14,8 +14,10 @@ use tempfile::tempdir;
 use crate::checkpoints::{Checkpoint, pytorch_legacy, pytorch_zip, safetensors};
 
 fn rows(checkpoint: &Checkpoint) -> Vec<Row> {
-    let declared =
-        Declared { tokens: Some(TokenizerFacts { attention_mask: true }), ..Declared::new(&checkpoint.config, checkpoint.format) };
+    let declared = Declared {
+        tokens: Some(TokenizerFacts { attention_mask: true, ..Default::default() }),
+        ..Declared::new(&checkpoint.config, checkpoint.format)
+    };
     registry::plan(&declared).unwrap().rows
 }
 
