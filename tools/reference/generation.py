@@ -78,6 +78,19 @@ def roberta_tokenizer(merges=40, kind=RobertaTokenizer, **options):
     return kind(vocab={token: i for i, token in enumerate(tokens)}, merges=merges, **options)
 
 
+# Weights: what `randomize` takes for a standard deviation.
+
+
+def out_of(wide):
+    """So that outputs have this deviation where inputs have 1."""
+    return lambda p: wide * p[0].numel() ** -0.5
+
+
+def fan_in(wide=1.0):
+    """The same for GPT-2's weights, which lie the other way round."""
+    return lambda p: wide * p.shape[0] ** -0.5
+
+
 # Generating.
 
 
@@ -164,6 +177,15 @@ class Generator:
 
     def varied(self, generation, least=12):
         self.require(len(set(generation["tokens"])) >= least, f"only {len(set(generation['tokens']))} different tokens of {len(generation['tokens'])}")
+
+
+    def worth_it(self, cases):
+        """Some text must end, pictures must matter, and so must the length penalty."""
+        first, greedy = cases[0]["generations"], [case["generations"][0] for case in cases]
+        self.require(any(g["ended"] and len(g["tokens"]) > 3 for g in greedy[1:]), "no text ends by itself")
+        self.require(len({tuple(g["tokens"]) for g in first if "beams" in g}) > 1, "the length penalty changes nothing")
+        self.require(any(beam["ended"] for g in first for beam in g.get("beams", [])), "no beam ends")
+        self.require(len({tuple(g["tokens"]) for g in greedy}) == len(cases), "two cases have one text")
 
 
 BEAMS = [
