@@ -20,6 +20,7 @@ pub enum Place {
 pub struct Session {
     places: Vec<Place>,
     cache: Option<DecoderCache>,
+    shared: usize,
 }
 
 impl Session {
@@ -44,6 +45,7 @@ impl Session {
     ) -> Result<(DecoderCache, Vec<f32>), ModelError> {
         let shared = self.shared(prompt);
         let needed = prompt.len() + more;
+        self.shared = shared;
         self.places.clear();
         let mut cache = match self.cache.take() {
             Some(cache) if cache.context() >= needed => cache,
@@ -54,6 +56,11 @@ impl Session {
         let x = decoder.forward(vectors(shared)?, &mut cache)?;
         let logits = decoder.last_logits(x)?;
         Ok((cache, logits))
+    }
+
+    /// How many places of the last prompt were read already.
+    pub fn shared_last(&self) -> usize {
+        self.shared
     }
 
     /// Keeps a cache for the next request: it has read `places`.

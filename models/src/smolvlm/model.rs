@@ -115,6 +115,28 @@ impl SmolVlm {
         Ok((text, ids))
     }
 
+    /// The last hidden states `[tokens, d]` and logits `[tokens, vocabulary]` of a prompt and tokens after it, read at once; for comparing.
+    ///
+    /// # Errors
+    /// As [`Answerer::ask`].
+    pub fn teacher_forced(&self, pictures: &[&Encoded], asked: &Prompt, tokens: &[u32]) -> Result<(Vec<f32>, Vec<f32>), ModelError> {
+        let words = self.words(pictures, asked)?;
+        let (decoder, count) = (&self.network.text, words.places.len() + tokens.len());
+        let mut vectors = vec![self.vectors(&words, 0)?];
+        if !tokens.is_empty() {
+            vectors.push(decoder.embed(tokens, &self.device)?);
+        }
+        let mut cache = decoder.cache(1, count, &self.device);
+        let x = decoder.forward(Tensor::cat(vectors, 1), &mut cache)?;
+        let floats = |x: Tensor<3>| x.into_data().iter::<f32>().collect::<Vec<_>>();
+        Ok((floats(decoder.norm.forward(x.clone())), floats(decoder.logits(x))))
+    }
+
+    /// How many places of the last prompt had been read before, with one that began like it.
+    pub fn shared_last(&self) -> usize {
+        self.session.borrow().shared_last()
+    }
+
     fn text(&self, asked: &Prompt) -> Result<String, ModelError> {
         match (asked, &self.template) {
             (Prompt::Raw(text), _) => Ok(text.clone()),

@@ -6,6 +6,7 @@ use llguidance::api::TopLevelGrammar;
 use llguidance::toktrie::{ApproximateTokEnv, SimpleVob, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory};
 use ocelli_flow::{Grammar, ModelError};
+use serde_json::{Value, json};
 
 use super::Codec;
 use super::generate::{Context, LogitsProcessor};
@@ -51,6 +52,7 @@ impl TokenBytes {
             Grammar::JsonSchema(schema) => {
                 let option = "json-schema";
                 let schema = serde_json::from_str(schema).map_err(|error| refused(option, &format!("it is not JSON: {error}")))?;
+                let schema = compact(schema);
                 (option, TopLevelGrammar::from_json_schema(schema))
             }
             Grammar::Regex(regex) => ("regex", TopLevelGrammar::from_regex(regex)),
@@ -62,6 +64,16 @@ impl TokenBytes {
             None => Ok(Box::new(Follow { matcher, option, end: end.to_vec(), followed: 0 })),
         }
     }
+}
+
+/// The schema with blanks only where `json.dumps` has them, unless it says itself how JSON is laid out: a model that may write any number of
+/// blanks sometimes writes nothing else.
+fn compact(mut schema: Value) -> Value {
+    if let Some(fields) = schema.as_object_mut() {
+        let layout = json!({"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "});
+        fields.entry("x-guidance").or_insert(layout);
+    }
+    schema
 }
 
 fn refused(option: &'static str, reason: &str) -> ModelError {

@@ -76,7 +76,7 @@ impl Source {
 /// Everything that can be wrong with the arguments is said before the model is loaded.
 pub fn run(session: &Session, args: Args) -> Result<Outcome> {
     text::check_all("--phrase", &args.phrase)?;
-    let ground = args.detecting.options()?;
+    let (ground, options) = (args.detecting.options()?, args.generating.captions()?);
     let source = open(&args)?;
     // A single picture is asked about by itself: if it is bad, so is the command.
     let single =
