@@ -10,12 +10,14 @@ pub mod model;
 pub mod prompt;
 pub mod tensors;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub use config::Config;
 pub use model::SmolVlm;
 
+use crate::LoadError;
 use crate::plan::{Declared, Plan, PlanError, TextPlan};
+use crate::table::Row;
 
 /// The manifest's name of it.
 pub const FAMILY: &str = "smolvlm";
@@ -28,6 +30,11 @@ pub fn plan(declared: &Declared<'_>) -> Result<Plan, PlanError> {
 /// How to import `LlamaForCausalLM`.
 pub fn plan_text(declared: &Declared<'_>) -> Result<Plan, PlanError> {
     Ok(planned(&config::text_only(declared)?))
+}
+
+/// The table of tensors of a manifest's configuration.
+pub fn table(config: &Value) -> Result<Vec<Row>, LoadError> {
+    Ok(tensors::rows(&Config::from_json(config)?))
 }
 
 fn planned(config: &Config) -> Plan {

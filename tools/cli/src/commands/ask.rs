@@ -17,11 +17,11 @@ use crate::text;
 pub struct Args {
     /// What to ask, or the whole prompt with `--raw`
     question: String,
-    /// Picture that the question is about; may be repeated, and take several
-    #[arg(long, value_name = "P", num_args = 1..)]
+    /// Picture that the question is about; may be repeated
+    #[arg(long, value_name = "P")]
     image: Vec<PathBuf>,
     /// In place of a picture, a file that `preprocess` wrote
-    #[arg(long, value_name = "F", num_args = 1..)]
+    #[arg(long, value_name = "F")]
     pixels: Vec<PathBuf>,
     /// A picture with the answer that the question has there; may be repeated
     #[arg(long, value_names = ["P", "ANSWER"], num_args = 2)]
