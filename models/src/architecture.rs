@@ -12,6 +12,8 @@ use ocelli_ops::{GroupBits, OwnedGroups, OwnedInt8, Packed, PackedError};
 use crate::blocks::{DecoderCache, Linears, Target, VisionConfig, VisionTower};
 use crate::llama::{Decoder, DecoderConfig};
 use crate::random::SplitMix;
+use crate::smolvlm;
+use crate::smolvlm::forward::Network;
 
 /// How weights are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -75,16 +77,19 @@ pub enum Architecture {
     Vision(VisionConfig),
     /// Tokens to tokens.
     Decoder(DecoderConfig),
+    /// Pictures and tokens to tokens.
+    VisionLanguage(smolvlm::Config),
 }
 
 /// Every name, and its shape.
-pub fn architectures() -> [(&'static str, Architecture); 5] {
+pub fn architectures() -> [(&'static str, Architecture); 6] {
     [
         ("clip-vit-b32", Architecture::Vision(VisionConfig::clip_base(32))),
         ("clip-vit-b16", Architecture::Vision(VisionConfig::clip_base(16))),
         ("siglip-b16-224", Architecture::Vision(VisionConfig::siglip_base())),
         ("owlvit-b32-768", Architecture::Vision(VisionConfig::owl_base())),
         ("smollm2-135m", Architecture::Decoder(DecoderConfig::smollm2_135m())),
+        ("smolvlm-256m", Architecture::VisionLanguage(smolvlm::Config::smolvlm_256m())),
     ]
 }
 
@@ -269,6 +274,74 @@ impl DecoderSample {
     /// Forgets all but the first `tokens`.
     pub fn truncate(&mut self, tokens: usize) {
         self.cache.truncate(tokens);
+    }
+}
+
+/// A vision-language model with random weights, and a tile of a picture.
+#[derive(Debug)]
+pub struct VisionLanguageSample {
+    network: Network,
+    tile: Tensor<4>,
+    shuffle: usize,
+    cache: DecoderCache,
+    device: Device,
+}
+
+impl VisionLanguageSample {
+    /// Of an architecture's shape; the tile is noise, and there is room for `context` tokens.
+    ///
+    /// # Errors
+    /// Where a weight cannot be packed in that precision, or the architecture reads no pictures.
+    pub fn new(
+        config: &smolvlm::Config,
+        context: usize,
+        precision: Precision,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self, ArchitectureError> {
+        let Some(vision) = &config.vision else { return Err(ArchitectureError::Precision("a model without pictures".into())) };
+        let Network { vision: tower, connector, text } = Network::init(config, device);
+        // The picture's half stays int8 where the text's is int4.
+        let seeing = if precision == Precision::Int4 { Precision::Int8 } else { precision };
+        let mut random = Random::new(seed, seeing, device);
+        let tower = tower.map(|tower| filled(tower, &mut random)).transpose()?;
+        let connector = connector.map(|connector| filled(connector, &mut random)).transpose()?;
+        let text = filled(text, &mut Random { grouped: true, ..Random::new(!seed, precision, device) })?;
+        let shape = [1, 3, vision.tile, vision.tile];
+        let noise = Random::new(seed + 1, precision, device).normal(shape.iter().product());
+        let tile = Tensor::<4>::from_data(TensorData::new(noise, shape), device).div_scalar(DEVIATION);
+        let cache = text.cache(1, context, device);
+        Ok(Self { network: Network { vision: tower, connector, text }, tile, shuffle: vision.shuffle, cache, device: device.clone() })
+    }
+
+    /// What the tower makes of the tile: `[tokens, d]`.
+    ///
+    /// # Errors
+    /// Where the device does not answer.
+    pub fn see(&self) -> Result<Tensor<2>, ModelError> {
+        let seen = self.network.see(self.tile.clone(), self.shuffle).ok_or(ModelError::Unsupported { what: "read pictures" })?;
+        // A device that works ahead is waited for.
+        let _ = seen.clone().narrow(0, 0, 1).into_data();
+        Ok(seen)
+    }
+
+    /// Reads a picture's vectors and tokens after them, from the beginning: the logits of the next.
+    ///
+    /// # Errors
+    /// Where an id is beyond the vocabulary, or there is no room for so many.
+    pub fn read(&mut self, seen: Tensor<2>, ids: &[u32]) -> Result<Vec<f32>, ModelError> {
+        self.cache.truncate(0);
+        let text = &self.network.text;
+        let x = Tensor::cat(vec![seen.unsqueeze::<3>(), text.embed(ids, &self.device)?], 1);
+        text.last_logits(text.forward(x, &mut self.cache)?)
+    }
+
+    /// Reads one more token: the logits of the next.
+    ///
+    /// # Errors
+    /// Where an id is beyond the vocabulary, or there is no room for one more.
+    pub fn next(&mut self, id: u32) -> Result<Vec<f32>, ModelError> {
+        self.network.text.read(&[id], &mut self.cache, &self.device)
     }
 }
 

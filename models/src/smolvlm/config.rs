@@ -72,6 +72,18 @@ impl Config {
         Ok(config)
     }
 
+    /// SmolVLM-256M's.
+    pub fn smolvlm_256m() -> Self {
+        let tower = VisionConfig { side: 512, head: Head::Tokens, ..VisionConfig::siglip_base() };
+        Self {
+            vision: Some(Vision { tower, tile: 512, shuffle: 4, image_token: 49_190 }),
+            text: DecoderConfig { context: 8192, tied: false, ..DecoderConfig::smollm2_135m() },
+            generation: Defaults::default(),
+            start_token: None,
+            end_token: None,
+        }
+    }
+
     fn check(&self) -> Result<(), String> {
         self.text.check()?;
         self.vision.as_ref().map_or(Ok(()), Vision::check)
