@@ -78,7 +78,7 @@ pub enum Architecture {
     /// Tokens to tokens.
     Decoder(DecoderConfig),
     /// Pictures and tokens to tokens.
-    VisionLanguage(smolvlm::Config),
+    VisionLanguage(Box<smolvlm::Config>),
 }
 
 /// Every name, and its shape.
@@ -89,7 +89,7 @@ pub fn architectures() -> [(&'static str, Architecture); 6] {
         ("siglip-b16-224", Architecture::Vision(VisionConfig::siglip_base())),
         ("owlvit-b32-768", Architecture::Vision(VisionConfig::owl_base())),
         ("smollm2-135m", Architecture::Decoder(DecoderConfig::smollm2_135m())),
-        ("smolvlm-256m", Architecture::VisionLanguage(smolvlm::Config::smolvlm_256m())),
+        ("smolvlm-256m", Architecture::VisionLanguage(Box::new(smolvlm::Config::smolvlm_256m()))),
     ]
 }
 
