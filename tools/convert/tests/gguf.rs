@@ -525,3 +525,20 @@ fn tokenizers_that_are_none() {
     // No tokenizer at all.
     assert!(read(&llama().with(&key("model"), text("no_vocab"))).unwrap().tokenizer_json().unwrap().is_none());
 }
+
+/// What is varied by the fuzzer begins as something that is read to its end.
+#[test]
+fn seeds_are_good_files() {
+    let seed = |name: &str| {
+        let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "../../fuzz/seeds/gguf", name].iter().collect();
+        Gguf::open(&path).unwrap_or_else(|error| panic!("{error}"))
+    };
+    assert!(seed("language").config().is_ok() && seed("language").integers("model.embed_tokens.weight", 0..8).unwrap().is_some());
+    assert!(seed("projector").config().is_ok());
+    assert_eq!(seed("types").tensors().len(), 34);
+    assert!(seed("nested").metadata().array("k").unwrap().is_some());
+    for name in ["language", "pieces"] {
+        let json = seed(name).tokenizer_json().unwrap().unwrap();
+        assert!(!PromptTokenizer::from_json(&json, 64, 64).unwrap().encode("ab a").unwrap().ids.is_empty());
+    }
+}
