@@ -5,10 +5,12 @@ use bytes::Bytes;
 use ocelli_convert::ImportError;
 use ocelli_convert::checkpoint::{Checkpoint, Element};
 use ocelli_convert::gguf::architecture::Content;
+use ocelli_convert::gguf::blocks::Integers;
 use ocelli_convert::gguf::value::Value as Stored;
 use ocelli_convert::gguf::{Gguf, GgufError};
 use ocelli_convert::source::Weights;
 use ocelli_models::text::PromptTokenizer;
+use ocelli_ops::GroupBits;
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -75,18 +77,25 @@ fn integers_lose_nothing() {
             let found = f32::from(view.value(row, column)) * view.scale(row, column).to_f32();
             assert_eq!(found.to_bits(), wanted.to_bits(), "{name} at {row}, {column}");
         }
+        let twice = Integers::joined(vec![integers_of(&file, "Q4_0"), integers_of(&file, name)]).unwrap();
+        let bits = if name == "Q4_0" { GroupBits::Int4 } else { GroupBits::Int8 };
+        assert_eq!((twice.bits, twice.rows, &twice.values[192..]), (bits, 6, integers_of(&file, name).values.as_slice()));
         // Of some rows alone.
         let last = file.integers(name, rows - 1..rows).unwrap().unwrap();
         assert_eq!((last.rows, last.values.len(), last.scales.len()), (1, 64, 2));
     }
 }
 
+fn integers_of(file: &Gguf, name: &str) -> Integers {
+    file.integers(name, 0..file.tensor(name).unwrap().stored.rows()).unwrap().unwrap()
+}
+
 #[test]
 fn a_block_that_the_kernels_cannot_hold_is_left_to_the_floats() {
     for (scale, value, exact) in [(0x3800u16, 127u8, true), (0x3800, 128, false), (0x7c00, 1, false), (0x7e00, 1, false)] {
-        let mut file = File::default();
-        file.data = [scale.to_le_bytes().as_slice(), &[value; 32]].concat();
-        file.tensors.push(Tensor { name: "w".into(), sides: vec![32, 1], kind: 8, offset: 0 });
+        let tensor = Tensor { name: "w".into(), sides: vec![32, 1], kind: 8, offset: 0 };
+        let data = [scale.to_le_bytes().as_slice(), &[value; 32]].concat();
+        let file = File { tensors: vec![tensor], data, ..File::default() };
         let file = read(&file).unwrap();
         assert_eq!(file.integers("w", 0..1).unwrap().is_some(), exact, "{scale:x} {value}");
         assert_eq!(floats(&file, "w").len(), 32);
@@ -415,7 +424,9 @@ fn language_models_of_other_kinds() {
     assert_eq!((&good["num_key_value_heads"], &good["head_dim"], &good["rope_theta"]), (&json!(2), &json!(4), &json!(10000.0)));
     assert_eq!((&good["rms_norm_eps"], &good["vocab_size"], &good["tie_word_embeddings"]), (&json!(1e-5), &json!(6), &json!(true)));
     let wrong = |file: &File, words: &[&str]| said(&config(file).unwrap_err(), words);
-    wrong(&llama().with("general.architecture", text("gemma3")), &["gemma3", "only llama"]);
+    wrong(&llama().with("general.architecture", text("gemma3")), &["gemma3", "type llama"]);
+    wrong(&llama().with("general.type", text("adapter")), &["llama, adapter"]);
+    refused(&llama().with("split.count", u32(3)).bytes(), &["3 files", "--merge"]);
     wrong(&llama().without("general.architecture"), &["general.architecture", "missing"]);
     wrong(&llama().with("general.architecture", u32(1)), &["general.architecture", "a string"]);
     for key in ["embedding_length", "feed_forward_length", "block_count", "context_length", "attention.head_count"] {

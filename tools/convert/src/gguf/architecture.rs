@@ -24,10 +24,19 @@ pub enum Content {
 /// The key of what a file is of.
 pub(super) const ARCHITECTURE: &str = "general.architecture";
 
+/// The key of whether that is a model.
+const TYPE: &str = "general.type";
+
 /// What a file is of.
 pub(super) fn content(metadata: &Metadata) -> Result<Content, GgufError> {
+    let parts = metadata.count("split.count")?.unwrap_or(1);
+    if parts > 1 {
+        let reason = format!("one of {parts} files of a model; join them with llama.cpp's `llama-gguf-split --merge` and give the whole");
+        return Err(GgufError::Architecture(reason));
+    }
     Ok(match metadata.text(ARCHITECTURE)? {
-        Some("llama") => Content::Language,
+        // Adapters and vectors are of llama, too, and no models.
+        Some("llama") if metadata.text(TYPE)?.is_none_or(|kind| kind == "model") => Content::Language,
         Some("clip") if projector(metadata)? == Some("idefics3") => Content::Projector,
         _ => Content::Other,
     })
@@ -44,13 +53,13 @@ pub(super) fn config(file: &Contents, content: Content) -> Result<Value, GgufErr
         Content::Projector => idefics3(&file.metadata),
         Content::Other => {
             let metadata = &file.metadata;
-            let what = match (metadata.text(ARCHITECTURE)?, projector(metadata)?) {
-                (Some(name), Some(kind)) => format!("{name} with a projector of type {kind}"),
-                (Some(name), None) => name.to_owned(),
+            let what = match (metadata.text(ARCHITECTURE)?, projector(metadata)?.or(metadata.text(TYPE)?)) {
+                (Some(name), Some(kind)) => format!("type {name}, {kind},"),
+                (Some(name), None) => format!("type {name},"),
                 (None, _) => return Err(GgufError::metadata(ARCHITECTURE, "is missing; convert the model again with a recent llama.cpp")),
             };
             Err(GgufError::Architecture(format!(
-                "a GGUF file of {what}, and only llama and projectors of type idefics3 are read; take the model's safetensors"
+                "a GGUF file of {what} and only models of type llama and projectors of type idefics3 are read; take the model's safetensors"
             )))
         }
     }
@@ -295,7 +304,7 @@ const PROJECTOR: [(&str, &str); 4] = [
 #[derive(Debug)]
 pub(super) struct Names {
     content: Content,
-    /// Rows of a head, and of none where that is not said.
+    /// Rows of a head; 0 where that is not said.
     head: usize,
     /// Older projectors call the first layer of a feed-forward network `ffn_down`, and the second `ffn_up`.
     swapped: bool,
@@ -306,17 +315,16 @@ impl Names {
         let mut names = Self { content, head: 0, swapped: false };
         match content {
             Content::Language => {
+                // Vocabularies alone say nothing of heads, and need none.
                 let keys = Keys { metadata: &file.metadata, prefix: "llama" };
-                let head = match keys.optional("attention.key_length")? {
-                    Some(head) => head,
-                    None => keys.size("embedding_length")? / keys.size("attention.head_count")?,
-                };
-                names.head = usize::try_from(head).unwrap_or(0);
+                let (width, heads) = (keys.optional("embedding_length")?, keys.optional("attention.head_count")?);
+                let head = keys.optional("attention.key_length")?.or(width.zip(heads).and_then(|(width, heads)| width.checked_div(heads)));
+                names.head = head.and_then(|head| usize::try_from(head).ok()).unwrap_or(0);
             }
             Content::Projector => {
-                let width = Keys { metadata: &file.metadata, prefix: "clip.vision" }.size("embedding_length")?;
-                let down = tensor(file, "v.blk.0.ffn_down.weight").and_then(|tensor| tensor.shape.last().copied());
-                names.swapped = down.is_some_and(|inputs| inputs as u64 == width);
+                let width = Keys { metadata: &file.metadata, prefix: "clip.vision" }.optional("embedding_length")?;
+                let inputs = tensor(file, "v.blk.0.ffn_down.weight").and_then(|tensor| tensor.shape.last().copied());
+                names.swapped = inputs.is_some_and(|inputs| Some(inputs as u64) == width);
             }
             Content::Other => {}
         }

@@ -174,6 +174,20 @@ pub struct Integers {
 }
 
 impl Integers {
+    /// Rows of several tensors as those of one; `None`: they are of different lengths. Where one needs 8 bits, all get them.
+    pub fn joined(parts: Vec<Self>) -> Option<Self> {
+        parts.into_iter().map(Some).reduce(|all, next| {
+            let (mut all, next) = (all?, next?);
+            if next.bits == GroupBits::Int8 {
+                all.bits = next.bits;
+            }
+            all.rows += next.rows;
+            all.values.extend(next.values);
+            all.scales.extend(next.scales);
+            (all.columns == next.columns).then_some(all)
+        })?
+    }
+
     /// In the kernels' order. Rows that are a multiple of 16 make whole panels, so that blocks of such rows can be written one by one.
     ///
     /// # Errors
