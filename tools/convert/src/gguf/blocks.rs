@@ -27,6 +27,8 @@ const SMALL: usize = 32;
 
 /// Whole blocks to floats.
 type Floats = fn(&[u8], &mut [f32]);
+/// An integer of a block, by its place.
+type Integer = fn(&[u8], usize) -> i8;
 
 /// A type of values.
 pub struct BlockType {
@@ -40,25 +42,31 @@ pub struct BlockType {
     pub bytes: usize,
     /// Blocks to floats; `None`: it is not read.
     floats: Option<Floats>,
+    /// Its integers, where 32 of them and an f16 in front of them are all that a block is.
+    integers: Option<(GroupBits, Integer)>,
 }
 
 const fn read(number: u32, name: &'static str, block: usize, bytes: usize, floats: Floats) -> BlockType {
-    BlockType { number, name, block, bytes, floats: Some(floats) }
+    BlockType { number, name, block, bytes, floats: Some(floats), integers: None }
+}
+
+const fn groups(number: u32, name: &'static str, bytes: usize, floats: Floats, bits: GroupBits, integer: Integer) -> BlockType {
+    BlockType { number, name, block: SMALL, bytes, floats: Some(floats), integers: Some((bits, integer)) }
 }
 
 const fn known(number: u32, name: &'static str, block: usize, bytes: usize) -> BlockType {
-    BlockType { number, name, block, bytes, floats: None }
+    BlockType { number, name, block, bytes, floats: None, integers: None }
 }
 
 /// Every type that files have. Those that are not read are here for their sizes: a file may hold one and be good for the rest.
 static TYPES: [BlockType; 35] = [
     read(0, "F32", 1, 4, |bytes, out| each(bytes, out, f32::from_le_bytes)),
     read(1, "F16", 1, 2, |bytes, out| each(bytes, out, |value| f16::from_le_bytes(value).to_f32())),
-    read(2, "Q4_0", SMALL, 18, |bytes, out| blocks(bytes, out, q4_0)),
+    groups(2, "Q4_0", 18, |bytes, out| blocks(bytes, out, q4_0), GroupBits::Int4, |block, i| nibble(&block[2..], i) as i8 - 8),
     read(3, "Q4_1", SMALL, 20, |bytes, out| blocks(bytes, out, q4_1)),
-    read(6, "Q5_0", SMALL, 22, |bytes, out| blocks(bytes, out, q5_0)),
+    groups(6, "Q5_0", 22, |bytes, out| blocks(bytes, out, q5_0), GroupBits::Int8, |block, i| five(block, 2, i) as i8 - 16),
     read(7, "Q5_1", SMALL, 24, |bytes, out| blocks(bytes, out, q5_1)),
-    read(8, "Q8_0", SMALL, 34, |bytes, out| blocks(bytes, out, q8_0)),
+    groups(8, "Q8_0", 34, |bytes, out| blocks(bytes, out, q8_0), GroupBits::Int8, |block, i| block[2 + i].cast_signed()),
     known(9, "Q8_1", SMALL, 36),
     read(10, "Q2_K", LARGE, 84, |bytes, out| blocks(bytes, out, q2_k)),
     read(11, "Q3_K", LARGE, 110, |bytes, out| blocks(bytes, out, q3_k)),
@@ -127,11 +135,7 @@ impl BlockType {
     /// Bits of the integers that its values are exactly, each times an f16 that 32 of them share; `None`: they are none. Q5_0 has 5, which
     /// are kept in 8.
     pub fn group_bits(&self) -> Option<GroupBits> {
-        match self.name {
-            "Q4_0" => Some(GroupBits::Int4),
-            "Q5_0" | "Q8_0" => Some(GroupBits::Int8),
-            _ => None,
-        }
+        self.integers.map(|(bits, _)| bits)
     }
 
     /// The floats of whole blocks: `out` has [`block`](Self::block) values for each [`bytes`](Self::bytes) of `bytes`. Of a type that is not
@@ -144,16 +148,10 @@ impl BlockType {
 
     /// Puts the integers and scales of whole blocks behind those of `to`; of a type that has none, nothing.
     pub(super) fn integers(&self, bytes: &[u8], to: &mut Integers) {
-        let value = |block: &[u8], i: usize| match self.name {
-            "Q4_0" => nibble(&block[2..], i) as i8 - 8,
-            "Q5_0" => five(block, 2, i) as i8 - 16,
-            _ => block[2 + i].cast_signed(),
-        };
-        if self.group_bits().is_some() {
-            for block in bytes.chunks_exact(self.bytes) {
-                to.scales.push(f16::from_le_bytes([block[0], block[1]]));
-                to.values.extend((0..SMALL).map(|i| value(block, i)));
-            }
+        let Some((_, integer)) = self.integers else { return };
+        for block in bytes.chunks_exact(self.bytes) {
+            to.scales.push(f16::from_le_bytes([block[0], block[1]]));
+            to.values.extend((0..SMALL).map(|i| integer(block, i)));
         }
     }
 }
