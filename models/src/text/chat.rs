@@ -60,12 +60,12 @@ impl ChatTemplate {
     /// # Errors
     /// What the template says is wrong with the conversation, that it does not come to an end, or that it asks for what it may not have.
     pub fn render(&self, messages: &[Message]) -> Result<String, ModelError> {
-        let messages: Vec<Value> = messages.iter().map(|message| self.message(message)).collect();
-        let fields = context! {
-            messages => messages, add_generation_prompt => true, bos_token => &self.start, eos_token => &self.end,
+        let rendered = match self.rendered(messages, self.parts) {
+            // Written for texts: pictures are markers in them.
+            Err(error) if self.parts && error.kind() == ErrorKind::InvalidOperation => self.rendered(messages, false).map_err(|_| error),
+            rendered => rendered,
         };
-        let template = self.environment.get_template(NAME);
-        template.and_then(|template| template.render(fields)).map_err(|error| {
+        rendered.map_err(|error| {
             let reason = match error.kind() {
                 ErrorKind::OutOfFuel => format!("it does not come to an end within {FUEL} steps; give the whole prompt with --raw"),
                 _ => format!("{}; give the whole prompt with --raw", said(&error)),
@@ -74,21 +74,30 @@ impl ChatTemplate {
         })
     }
 
-    fn message(&self, message: &Message) -> Value {
-        let role = message.role.name();
-        if !self.parts {
-            let texts = message.parts.iter().map(|part| match part {
-                Part::Text(text) => text.as_str(),
-                Part::Picture => "<image>",
-            });
-            return context! { role => role, content => texts.collect::<Vec<_>>().join("") };
-        }
-        let parts = message.parts.iter().map(|part| match part {
-            Part::Text(text) => context! { type => "text", text => text },
-            Part::Picture => context! { type => "image" },
-        });
-        context! { role => role, content => parts.collect::<Vec<_>>() }
+    fn rendered(&self, messages: &[Message], parts: bool) -> Result<String, minijinja::Error> {
+        let messages: Vec<Value> = messages.iter().map(|message| as_value(message, parts)).collect();
+        let fields = context! {
+            messages => messages, add_generation_prompt => true, bos_token => &self.start, eos_token => &self.end,
+        };
+        self.environment.get_template(NAME)?.render(fields)
     }
+}
+
+/// A message as a template reads it: with a list of parts, or with one text in which pictures are markers.
+fn as_value(message: &Message, parts: bool) -> Value {
+    let role = message.role.name();
+    if !parts {
+        let texts = message.parts.iter().map(|part| match part {
+            Part::Text(text) => text.as_str(),
+            Part::Picture => "<image>",
+        });
+        return context! { role => role, content => texts.collect::<Vec<_>>().join("") };
+    }
+    let parts = message.parts.iter().map(|part| match part {
+        Part::Text(text) => context! { type => "text", text => text },
+        Part::Picture => context! { type => "image" },
+    });
+    context! { role => role, content => parts.collect::<Vec<_>>() }
 }
 
 /// What an error says, with the line.
@@ -124,6 +133,14 @@ mod tests {
         let template = "{% for m in messages %}{{ bos_token + m['role'] + ' ' + m['content'].strip() }}{% endfor %}";
         let template = ChatTemplate::new(template, Some("<s>".into()), None, false).unwrap();
         assert_eq!(template.render(&[user(vec![Part::Text("  hi ".into())])]).unwrap(), "<s>user hi");
+    }
+
+    #[test]
+    fn a_template_for_texts_gets_markers() {
+        let template =
+            ChatTemplate::new("{% for m in messages %}{{ m['role'] + ': ' + m['content'] }}{% endfor %}", None, None, true).unwrap();
+        let asked = user(vec![Part::Picture, Part::Text("What?".into())]);
+        assert_eq!(template.render(&[asked]).unwrap(), "user: <image>What?");
     }
 
     #[test]

@@ -82,6 +82,7 @@ impl Checkpoint {
     pub fn open(weights: &Weights) -> Result<Self, ImportError> {
         match weights {
             Weights::Index(index) => shards::open(index),
+            Weights::Pair(language, projector) => Self::open_pair(language, projector),
             Weights::File(path) => Ok(Self { tensors: open_file(path)?, files: vec![path.clone()] }),
         }
     }

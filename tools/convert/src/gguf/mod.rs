@@ -8,11 +8,13 @@
 //! | [`stored`] | rows of a tensor, in transformers' order |
 //! | [`architecture`] | configuration and names, as transformers has them |
 //! | [`tokenizer`] | `tokenizer.json` from the metadata |
+//! | [`folder`] | all that as the files of a folder |
 //! | [`error`] | [`GgufError`]: what, where, and what to do |
 
 pub mod architecture;
 pub mod blocks;
 pub mod error;
+pub mod folder;
 pub mod reader;
 pub mod stored;
 pub mod tokenizer;
@@ -203,6 +205,15 @@ impl Gguf {
     /// As of [`tokenizer_json`](Self::tokenizer_json).
     pub fn roles(&self) -> Result<Option<Roles>, GgufError> {
         Vocabulary::read(self.metadata())?.map(|vocabulary| vocabulary.roles()).transpose()
+    }
+
+    /// A token as it is written; `None` where there is none of this id.
+    ///
+    /// # Errors
+    /// Where the file's tokens are no array.
+    pub fn token(&self, id: u32) -> Result<Option<String>, GgufError> {
+        let tokens = self.metadata().array("tokenizer.ggml.tokens")?;
+        Ok(tokens.and_then(|tokens| tokens.iter().nth(id as usize)).and_then(|token| token.text().map(str::to_owned)))
     }
 
     /// How a conversation is written down, as a Jinja template.
