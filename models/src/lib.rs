@@ -10,6 +10,7 @@
 //! | [`nano`] | the embedded default model |
 //! | [`clip`], [`siglip`] | pictures and texts in one space; what they share is [`joint`] |
 //! | [`owl`] | boxes for phrases: OWL-ViT and OWLv2 |
+//! | [`encoder_decoder`] | captions and lines of text: a vision transformer that GPT-2 or TrOCR's decoder reads |
 //! | [`pictures`] | a picture as the tensors that a tower reads |
 //! | [`llama`] | decoder-only language models |
 //! | [`architecture`] | known shapes with random weights, for measuring |
@@ -22,6 +23,7 @@
 pub mod architecture;
 pub mod blocks;
 pub mod clip;
+pub mod encoder_decoder;
 pub mod error;
 pub mod golden;
 pub mod joint;

@@ -11,6 +11,8 @@ mod protobuf;
 mod sentencepiece;
 pub mod tokenizer;
 pub mod tower;
+pub mod transformer;
+pub mod writer;
 
 pub use cache::PromptCache;
 pub use codec::Codec;
@@ -19,3 +21,5 @@ pub use generate::{Hypothesis, Start, StepDecoder};
 pub use prompt::{Prompt, PromptTokenizer};
 pub use tokenizer::Tokenizer;
 pub use tower::{TextTower, TextTowerConfig};
+pub use transformer::{TextTransformer, TextTransformerConfig};
+pub use writer::write;
