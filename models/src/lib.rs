@@ -11,6 +11,7 @@
 //! | [`clip`], [`siglip`] | pictures and texts in one space; what they share is [`joint`] |
 //! | [`owl`] | boxes for phrases: OWL-ViT and OWLv2 |
 //! | [`encoder_decoder`] | captions and lines of text: a vision transformer that GPT-2 or TrOCR's decoder reads |
+//! | [`blip`] | captions, answers, and matches of pictures and texts: BLIP |
 //! | [`pictures`] | a picture as the tensors that a tower reads |
 //! | [`llama`] | decoder-only language models |
 //! | [`architecture`] | known shapes with random weights, for measuring |
@@ -21,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 pub mod architecture;
+pub mod blip;
 pub mod blocks;
 pub mod clip;
 pub mod encoder_decoder;

@@ -5,7 +5,7 @@ use ocelli_bundle::Bundle;
 use ocelli_flow::Model;
 
 use crate::plan::{Declared, OPEN_CLIP, Plan, PlanError};
-use crate::{LoadError, clip, encoder_decoder, nano, owl, siglip};
+use crate::{LoadError, blip, clip, encoder_decoder, nano, owl, siglip};
 
 /// Makes the model of one family.
 type Loader = fn(&Bundle, &Device) -> Result<Box<dyn Model>, LoadError>;
@@ -19,6 +19,7 @@ const FAMILIES: &[(&str, Loader)] = &[
     (clip::FAMILY, |bundle, device| Ok(Box::new(clip::forward::load(bundle, device)?))),
     (siglip::FAMILY, |bundle, device| Ok(Box::new(siglip::forward::load(bundle, device)?))),
     (owl::FAMILY, |bundle, device| Ok(Box::new(owl::Owl::load(bundle, device)?))),
+    (blip::FAMILY, |bundle, device| Ok(Box::new(blip::Blip::load(bundle, device)?))),
     (encoder_decoder::FAMILY, |bundle, device| Ok(Box::new(encoder_decoder::PictureReader::load(bundle, device)?))),
 ];
 
@@ -32,6 +33,9 @@ const CLASSES: &[(&str, Planner)] = &[
     ("Siglip2Model", siglip::plan),
     ("OwlViTForObjectDetection", owl::plan),
     ("Owlv2ForObjectDetection", owl::plan),
+    ("BlipForConditionalGeneration", blip::plan_caption),
+    ("BlipForImageTextRetrieval", blip::plan_match),
+    ("BlipForQuestionAnswering", blip::plan_answer),
     ("VisionEncoderDecoderModel", encoder_decoder::plan),
 ];
 
