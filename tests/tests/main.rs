@@ -5,6 +5,10 @@
 mod backbone;
 /// The bundle that is shipped: whole, complete, within its size, and every flipped byte noticed.
 mod bundle;
+/// Captions, answers and matches against transformers, stage by stage.
+mod captioners;
+/// Checkpoints with what the reference made of them.
+mod checkpoint;
 /// Dependencies point only down: the manifests against the rule.
 mod dependencies;
 /// CLIP, SigLIP and OWL-ViT against transformers, stage by stage.
