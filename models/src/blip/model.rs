@@ -3,8 +3,8 @@
 use burn::tensor::{Device, Tensor};
 use ocelli_bundle::Bundle;
 use ocelli_flow::{
-    Answerer, Caption, CaptionOptions, Captioner, Embedder, Embedding, Encoded, Frame, GenerateOptions, Generation, Inputs, Listener, Match,
-    Matcher, Message, Model, ModelError, Part, Prompt, Role,
+    Answerer, Caption, CaptionOptions, Captioner, Embedder, Embedding, Encoded, Frame, GenerateOptions, Generation, Inputs, Listener,
+    Match, Matcher, Message, Model, ModelError, Part, Prompt, Role,
 };
 
 use super::forward::{Parts, class_token, probability};
