@@ -9,6 +9,8 @@ mod bundle;
 mod captioners;
 /// Checkpoints with what the reference made of them.
 mod checkpoint;
+/// Processors, draws and beams against transformers, without a network.
+mod decode;
 /// Dependencies point only down: the manifests against the rule.
 mod dependencies;
 /// CLIP, SigLIP and OWL-ViT against transformers, stage by stage.
