@@ -10,6 +10,8 @@
 //! | [`nano`] | the embedded default model |
 //! | [`clip`], [`siglip`] | pictures and texts in one space; what they share is [`joint`] |
 //! | [`owl`] | boxes for phrases: OWL-ViT and OWLv2 |
+//! | [`encoder_decoder`] | captions and lines of text: a vision transformer that GPT-2 or TrOCR's decoder reads |
+//! | [`blip`] | captions, answers, and matches of pictures and texts: BLIP |
 //! | [`pictures`] | a picture as the tensors that a tower reads |
 //! | [`smolvlm`] | pictures among the words of a language model: SmolVLM, Idefics3 |
 //! | [`llama`] | decoder-only language models |
@@ -21,8 +23,10 @@
 #![forbid(unsafe_code)]
 
 pub mod architecture;
+pub mod blip;
 pub mod blocks;
 pub mod clip;
+pub mod encoder_decoder;
 pub mod error;
 pub mod golden;
 pub mod joint;

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::plan::{Declared, OPEN_CLIP, Plan, PlanError};
 use crate::table::Row;
-use crate::{LoadError, clip, nano, owl, siglip, smolvlm};
+use crate::{LoadError, blip, clip, encoder_decoder, nano, owl, siglip, smolvlm};
 
 /// Makes the model of one family.
 type Loader = fn(&Bundle, &Device) -> Result<Box<dyn Model>, LoadError>;
@@ -26,6 +26,12 @@ const FAMILIES: &[(&str, Loader, Option<Table>)] = &[
     (siglip::FAMILY, |bundle, device| Ok(Box::new(siglip::forward::load(bundle, device)?)), Some(siglip::forward::table)),
     (smolvlm::FAMILY, |bundle, device| Ok(Box::new(smolvlm::SmolVlm::load(bundle, device)?)), Some(smolvlm::table)),
     (owl::FAMILY, |bundle, device| Ok(Box::new(owl::Owl::load(bundle, device)?)), Some(owl::table)),
+    (blip::FAMILY, |bundle, device| Ok(Box::new(blip::Blip::load(bundle, device)?)), Some(blip::table)),
+    (
+        encoder_decoder::FAMILY,
+        |bundle, device| Ok(Box::new(encoder_decoder::PictureReader::load(bundle, device)?)),
+        Some(encoder_decoder::table),
+    ),
 ];
 
 /// Every class of checkpoint that can be imported, and who reads its configuration.
@@ -41,6 +47,10 @@ const CLASSES: &[(&str, Planner)] = &[
     ("LlamaForCausalLM", smolvlm::plan_text),
     ("OwlViTForObjectDetection", owl::plan),
     ("Owlv2ForObjectDetection", owl::plan),
+    ("BlipForConditionalGeneration", blip::plan_caption),
+    ("BlipForImageTextRetrieval", blip::plan_match),
+    ("BlipForQuestionAnswering", blip::plan_answer),
+    ("VisionEncoderDecoderModel", encoder_decoder::plan),
 ];
 
 /// Loads the model of a bundle onto a device.

@@ -1,9 +1,9 @@
-//! A checkpoint of `tools/reference` with what is expected of it, and the bundle that it becomes.
+//! The small checkpoints of `tools/reference`: imported, with what the reference made of them.
 
 use std::fs;
 use std::path::PathBuf;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor, TensorData};
 use ocelli_bundle::Bundle;
 use ocelli_convert::{Options, import};
 use ocelli_flow::{InputTensor, InputValues, Inputs, Model};
@@ -17,11 +17,14 @@ use crate::root;
 /// Of the length of what is expected: single precision, over a handful of layers, in another order of sums.
 pub const RELATIVE: f32 = 1e-4;
 
+/// `tools/reference` makes these for every model that reads pictures; rows of tables are in this order.
+const PICTURES: [&str; 5] = ["wide", "tall", "grey", "alpha", "tiny"];
+
 /// A checkpoint's expected values, and the bundle that it becomes.
 pub struct Checkpoint {
     pub name: &'static str,
     pub folder: PathBuf,
-    pub bytes: Vec<u8>,
+    bytes: Vec<u8>,
     pub facts: Value,
     pub bundle: Bundle,
     _place: tempfile::TempDir,
@@ -59,6 +62,12 @@ impl Checkpoint {
         }
     }
 
+    /// A tensor of floats with as many axes as it has.
+    pub fn burn<const D: usize>(&self, name: &str, device: &Device) -> Tensor<D> {
+        let shape: [usize; D] = self.tensor(name).unwrap_or_else(|| panic!("{}: no {name}", self.name)).shape.try_into().unwrap();
+        Tensor::from_data(TensorData::new(self.floats(name), shape), device)
+    }
+
     pub fn strings(&self, key: &str) -> Vec<String> {
         self.facts[key].as_array().into_iter().flatten().map(|text| text.as_str().unwrap().to_owned()).collect()
     }
@@ -69,8 +78,11 @@ impl Checkpoint {
         config[name].as_u64().unwrap() as usize
     }
 
+    /// The names of its pictures, in the order of the reference; none where the model reads none.
     pub fn pictures(&self) -> Vec<String> {
-        if self.tensor("pixel_values.wide").is_some() { self.strings("pictures") } else { Vec::new() }
+        let Some(files) = self.facts["pictures"].as_object() else { return Vec::new() };
+        assert!(files.len() == PICTURES.len() && PICTURES.iter().all(|name| files.contains_key(*name)), "{}", self.name);
+        PICTURES.map(str::to_owned).to_vec()
     }
 
     /// The reference's own pixels of a picture.
@@ -106,4 +118,12 @@ pub fn relative(found: &[f32], expected: &[f32]) -> f32 {
 pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+pub fn values<const D: usize>(x: &Tensor<D>) -> Vec<f32> {
+    x.clone().into_data().iter::<f32>().collect()
+}
+
+pub fn ids(list: &Value) -> Vec<u32> {
+    list.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
 }

@@ -17,7 +17,6 @@ use crate::checkpoint::{Checkpoint, RELATIVE, cosine, devices, relative};
 const JOINT: [&str; 8] =
     ["clip/tiny", "clip/eos", "clip/vision", "clip/text", "clip/openclip", "siglip/tiny", "siglip/gemma", "siglip/naflex"];
 const OWL: [&str; 2] = ["owl/owlvit", "owl/owlv2"];
-
 #[test]
 fn pictures_and_texts_get_the_vectors_of_transformers() {
     for name in JOINT {

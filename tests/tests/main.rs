@@ -5,8 +5,12 @@
 mod backbone;
 /// The bundle that is shipped: whole, complete, within its size, and every flipped byte noticed.
 mod bundle;
-/// Checkpoints with what is expected of them, for the families' tests.
+/// Captions, answers and matches against transformers, stage by stage.
+mod captioners;
+/// Checkpoints with what the reference made of them.
 mod checkpoint;
+/// Processors, draws and beams against transformers, without a network.
+mod decode;
 /// Dependencies point only down: the manifests against the rule.
 mod dependencies;
 /// CLIP, SigLIP and OWL-ViT against transformers, stage by stage.

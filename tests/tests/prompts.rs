@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use ocelli_models::plan::TextPlan;
-use ocelli_models::text::PromptTokenizer;
 use ocelli_models::text::build::TokenizerFiles;
+use ocelli_models::text::{Codec, PromptTokenizer};
 use serde_json::{Value, json};
 
 use crate::root;
@@ -108,11 +108,54 @@ fn files_that_are_no_tokenizer() {
     let (clip, _) = files("clip");
     let only = TokenizerFiles { merges: None, ..clip.clone() };
     assert!(error(only).contains("merges.txt"));
-    assert!(error(TokenizerFiles { vocabulary: Some("[]".into()), ..clip.clone() }).contains("<|startoftext|>"));
+    assert!(error(TokenizerFiles { vocabulary: Some("[]".into()), ..clip.clone() }).contains("<|endoftext|>"));
     assert!(error(TokenizerFiles { merges: Some("#version\na b c\n".into()), ..clip.clone() }).contains("line 2"));
     let json = TokenizerFiles { tokenizer_json: Some("{".into()), ..TokenizerFiles::default() };
     assert!(error(json).contains("tokenizer.json"));
     let pads = TokenizerFiles { config: json!({"pad_token": "<nothing>"}), ..clip };
     assert!(error(pads).contains("<nothing>"), "padded with what the vocabulary does not have");
     assert!(error(TokenizerFiles::default()).contains("no tokenizer.json"));
+}
+
+/// Checkpoints from before there was a tokenizer.json have the same pairs of bytes in two files.
+#[test]
+fn vocabulary_and_merges_do_what_the_whole_file_does() {
+    let texts = [
+        "a photo of a cat",
+        "A Red BUS, near  the river!",
+        "",
+        " hey\n\tyou ",
+        "caf\u{e9} \u{1f642} 10% it's",
+        "a </s> b <|endoftext|> c<mask>",
+    ];
+    let plan = TextPlan { max_tokens: None, padded: false, vocabulary: 1000 };
+    for (checkpoint, special) in [("vit_gpt2", &["<|endoftext|>"][..]), ("deit_trocr", &["<s>", "</s>", "<pad>", "<unk>", "<mask>"])] {
+        let read = |name: &str| -> Value {
+            let path = root().join("tests/goldens/encoder_decoder").join(checkpoint).join(name);
+            serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+        };
+        let whole = read("tokenizer.json");
+        let pair = |pair: &Value| format!("{} {}", pair[0].as_str().unwrap(), pair[1].as_str().unwrap());
+        let merges: Vec<String> = whole["model"]["merges"].as_array().unwrap().iter().map(pair).collect();
+        for config in [read("tokenizer_config.json"), Value::Null] {
+            let files = TokenizerFiles {
+                vocabulary: Some(whole["model"]["vocab"].to_string()),
+                merges: Some(format!("#version: 0.2\n{}\n", merges.join("\n"))),
+                config,
+                ..TokenizerFiles::default()
+            };
+            let built = Codec::from_json(&files.build(&plan).unwrap(), 1000).unwrap();
+            let theirs = Codec::from_json(&whole.to_string(), 1000).unwrap();
+            for text in texts {
+                for with_special in [false, true] {
+                    let ids = theirs.encode(text, with_special).unwrap();
+                    assert_eq!(built.encode(text, with_special).unwrap(), ids, "{checkpoint}: {text:?}");
+                    assert_eq!(built.decode(&ids).unwrap(), theirs.decode(&ids).unwrap(), "{checkpoint}: {text:?}");
+                }
+            }
+            for token in special {
+                assert_eq!(built.decode(&[built.id(token).unwrap()]).unwrap(), "", "{checkpoint}: {token} is special");
+            }
+        }
+    }
 }

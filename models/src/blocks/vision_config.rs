@@ -37,6 +37,12 @@ pub struct VisionConfig {
     pub activation: Activation,
     /// Whether a class token stands before the patches.
     pub class_token: bool,
+    /// Whether a second one stands behind it (DeiT's distillation token).
+    #[serde(default)]
+    pub distillation_token: bool,
+    /// Whether queries, keys and values have no bias (TrOCR's encoders).
+    #[serde(default)]
+    pub plain_qkv: bool,
     /// Whether there is a norm before the first layer.
     pub pre_norm: bool,
     /// Whether patches have a bias.
@@ -62,6 +68,8 @@ impl VisionConfig {
             hidden: 3072,
             activation: Activation::QuickGelu,
             class_token: true,
+            distillation_token: false,
+            plain_qkv: false,
             pre_norm: true,
             patch_bias: false,
             epsilon: 1e-5,
@@ -83,6 +91,18 @@ impl VisionConfig {
         }
     }
 
+    /// ViT-B (Dosovitskiy et al. 2021) with patches of `patch` pixels, as transformers' `ViTModel` has it.
+    pub fn vit_base(patch: usize) -> Self {
+        Self {
+            activation: Activation::Gelu,
+            pre_norm: false,
+            patch_bias: true,
+            epsilon: 1e-12,
+            head: Head::Tokens,
+            ..Self::clip_base(patch)
+        }
+    }
+
     /// OWL-ViT's B/32 at 768 pixels.
     pub fn owl_base() -> Self {
         Self { side: 768, head: Head::Tokens, ..Self::clip_base(32) }
@@ -98,9 +118,14 @@ impl VisionConfig {
         self.grid().pow(2)
     }
 
+    /// Tokens that stand before the patches.
+    pub fn class_tokens(&self) -> usize {
+        usize::from(self.class_token) + usize::from(self.distillation_token)
+    }
+
     /// Tokens of a picture.
     pub fn tokens(&self) -> usize {
-        self.patches() + usize::from(self.class_token)
+        self.patches() + self.class_tokens()
     }
 
     /// Multiplications of the tower's linear layers and attention for one picture.

@@ -1,4 +1,4 @@
-//! Pictures to tokens, or to a point of the joint space: the vision towers of CLIP, SigLIP and OWL-ViT.
+//! Pictures to tokens, or to a point of the joint space: the vision towers of CLIP, SigLIP, OWL-ViT, ViT, DeiT and BLIP.
 
 use burn::module::{Module, Param};
 use burn::nn::Initializer;
@@ -13,7 +13,7 @@ use crate::linears;
 pub struct VisionTower {
     /// `[3 · patch², d]`: a patch's channels, its rows, its columns; of a flexible tower its rows, its columns, their channels.
     pub patches: Linear,
-    /// `[1, d]`
+    /// `[class tokens, d]`
     pub class_token: Option<Param<Tensor<2>>>,
     /// `[tokens, d]`
     pub positions: Param<Tensor<2>>,
@@ -51,12 +51,10 @@ impl VisionTower {
         let patch = 3 * config.patch.pow(2);
         Self {
             patches: Linear::init_as(patch, d, config.patch_bias, device),
-            class_token: config.class_token.then(|| small.init([1, d], device)),
+            class_token: (config.class_tokens() > 0).then(|| small.init([config.class_tokens(), d], device)),
             positions: small.init([config.tokens(), d], device),
             pre_norm: config.pre_norm.then(norm),
-            layers: (0..config.layers)
-                .map(|_| ViTLayer::init(d, config.hidden, config.heads, config.activation, config.epsilon, device))
-                .collect(),
+            layers: (0..config.layers).map(|_| layer(config, device)).collect(),
             post_norm: norm(),
             projection: if let Head::Projection(joint) = config.head { Some(Linear::init_as(d, joint, false, device)) } else { None },
             pool: (config.head == Head::AttentionPool).then(|| AttentionPool::init(config, device)),
@@ -72,7 +70,8 @@ impl VisionTower {
         let mut x = self.patches.windows(pictures, window); // [batch, patches, d]
         let [_, _, d] = x.dims();
         if let Some(class_token) = &self.class_token {
-            let class_token = class_token.val().unsqueeze::<3>().expand([batch, 1, d]);
+            let [count, _] = class_token.dims();
+            let class_token = class_token.val().unsqueeze::<3>().expand([batch, count, d]);
             x = Tensor::cat(vec![class_token, x], 1);
         }
         self.see(x + self.positions.val().unsqueeze::<3>())
@@ -118,6 +117,14 @@ impl VisionTower {
         let columns_first = taps(columns).unsqueeze::<3>().expand([rows, columns, grid]);
         columns_first.matmul(stretched.reshape([rows, grid, d])).reshape([1, rows * columns, d])
     }
+}
+
+fn layer(config: &VisionConfig, device: &Device) -> ViTLayer {
+    let mut layer = ViTLayer::init(config.width, config.hidden, config.heads, config.activation, config.epsilon, device);
+    if config.plain_qkv {
+        layer.qkv.bias = None;
+    }
+    layer
 }
 
 /// Weights `[to, from]` of a bilinear resize along one axis, antialiased where it shrinks (PyTorch's `interpolate(antialias=True)`).

@@ -1,6 +1,6 @@
 //! SmolVLM behind the traits of `ocelli_flow`.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use burn::tensor::{Device, Tensor, TensorData};
@@ -15,8 +15,8 @@ use super::config::Config;
 use super::forward::Network;
 use super::{FAMILY, prompt, tensors};
 use crate::llama::session::{Place, Session};
-use crate::text::generate::{Ending, LogitsProcessor, Start, Strategy, generate};
-use crate::text::{ChatTemplate, Codec, TokenBytes};
+use crate::text::generate::{Start, Strategy};
+use crate::text::{ChatTemplate, Codec, write};
 use crate::{LoadError, table, weights};
 
 /// What a caption is asked for with.
@@ -31,7 +31,6 @@ pub struct SmolVlm {
     template: Option<ChatTemplate>,
     processor: Option<RefCell<Processor>>,
     session: RefCell<Session>,
-    tokens: OnceCell<TokenBytes>,
     device: Device,
 }
 
@@ -86,7 +85,6 @@ impl SmolVlm {
             template: template.transpose()?,
             processor,
             session: RefCell::default(),
-            tokens: OnceCell::new(),
             device: device.clone(),
             config,
         })
@@ -148,16 +146,6 @@ impl SmolVlm {
         }
     }
 
-    /// The vocabulary's bytes: only a grammar needs them.
-    fn tokens(&self, end: &[u32]) -> Result<&TokenBytes, ModelError> {
-        if let Some(tokens) = self.tokens.get() {
-            return Ok(tokens);
-        }
-        let end = end.first().copied().ok_or(ModelError::Unsupported { what: "follow a grammar: no token ends a text" })?;
-        let tokens = TokenBytes::new(&self.codec, end, self.config.text.vocabulary)?;
-        Ok(self.tokens.get_or_init(|| tokens))
-    }
-
     fn words<'a>(&self, pictures: &[&'a Encoded], asked: &Prompt) -> Result<Words<'a>, ModelError> {
         let (_, ids) = self.prompt(pictures, asked)?;
         if ids.is_empty() {
@@ -212,27 +200,20 @@ impl SmolVlm {
             return Err(ModelError::Prompt { reason });
         }
         let settings = self.config.generation.settings(options, words.ids.len(), most - words.ids.len())?;
-        let mut processors: Vec<Box<dyn LogitsProcessor + '_>> = Vec::new();
-        if let Some(grammar) = &options.grammar {
-            processors.push(self.tokens(&settings.end)?.processor(grammar, &settings.end)?);
-        }
         let decoder = &self.network.text;
         let mut session = self.session.borrow_mut();
         let vectors = |from| self.vectors(words, from);
         let (mut cache, logits) = session.read(decoder, &words.places, settings.max_tokens, &self.device, vectors)?;
-        let mut ending = Ending::new(&self.codec, &options.stop, listener);
         // Beams have a cache of their own; what one sequence wrote is kept with the prompt.
         let mut beams = matches!(settings.strategy, Strategy::Beams(_)).then(|| cache.fork());
         let start = Start { state: beams.as_mut().unwrap_or(&mut cache), logits, prompt: words.ids.clone() };
-        let found = generate(decoder, start, &settings, processors, &mut ending);
+        let written = write(decoder, start, &settings, &self.codec, options, listener);
         let mut places = words.places.clone();
-        if let (Ok(found), None) = (&found, &beams) {
-            places.extend(found.tokens.iter().map(|&token| Place::Token(token)));
+        if let (Ok(written), None) = (&written, &beams) {
+            places.extend(written.tokens.iter().map(|&token| Place::Token(token)));
         }
         session.keep(cache, places);
-        let found = found?;
-        let text = ending.finish(&found.tokens);
-        Ok(Generation { text, tokens: found.tokens, token_logprobs: found.logprobs, score: found.score, finish: found.finish })
+        written
     }
 
     fn prepared(&self, frame: &Frame, most: Option<usize>) -> Result<Inputs, ModelError> {

@@ -5,6 +5,8 @@ use burn::tensor::{Device, Tensor};
 use serde_json::{Value, json};
 
 use super::Row;
+use crate::blip::{BlipConfig, Parts};
+use crate::encoder_decoder::{EncoderDecoder, EncoderDecoderConfig};
 use crate::joint::JointConfig;
 use crate::joint::model::Towers;
 use crate::owl::OwlConfig;
@@ -107,19 +109,91 @@ fn tables_list_what_modules_have() {
     }
 }
 
+/// `VisionEncoderDecoderModel` of two parts.
+fn reader(encoder: Value, decoder: Value) -> Value {
+    let small = |config: Value, more: Value| with(with(config, None, more), None, json!({"hidden_size": 24, "num_hidden_layers": 2}));
+    let encoder = small(encoder, json!({"intermediate_size": 40, "num_attention_heads": 3, "image_size": 32, "patch_size": 8}));
+    let sizes =
+        json!({"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 20, "d_model": 16, "decoder_layers": 2, "decoder_ffn_dim": 40});
+    let decoder = with(with(decoder, None, sizes), None, json!({"vocab_size": 99, "decoder_attention_heads": 2}));
+    with(
+        class("VisionEncoderDecoderModel"),
+        None,
+        json!({"encoder": encoder, "decoder": decoder, "decoder_start_token_id": 2, "eos_token_id": 2}),
+    )
+}
+
+fn readers() -> Vec<Value> {
+    let (vit, deit) = (json!({"model_type": "vit"}), json!({"model_type": "deit", "qkv_bias": false}));
+    let stage1 = json!({
+        "model_type": "trocr", "use_learned_position_embeddings": false, "layernorm_embedding": false, "scale_embedding": true,
+        "tie_word_embeddings": false,
+    });
+    vec![
+        reader(vit.clone(), json!({"model_type": "gpt2"})),
+        reader(deit.clone(), json!({"model_type": "gpt2", "tie_word_embeddings": false, "n_inner": 24})),
+        reader(deit, json!({"model_type": "trocr", "cross_attention_hidden_size": 24})),
+        reader(vit, stage1),
+    ]
+}
+
+fn blips() -> Vec<Value> {
+    let sizes = json!({"text_config": {"vocab_size": 99, "bos_token_id": 97, "hidden_size": 24}});
+    let config = with(with(towers(), None, json!({"image_text_hidden_size": 12})), Some("text_config"), sizes["text_config"].clone());
+    let classes = ["BlipForConditionalGeneration", "BlipForImageTextRetrieval", "BlipForQuestionAnswering"];
+    let mut all: Vec<Value> = classes.map(|name| with(config.clone(), None, class(name))).to_vec();
+    all.push(with(all[0].clone(), Some("text_config"), json!({"tie_word_embeddings": false})));
+    all
+}
+
+#[test]
+fn tables_of_models_that_write_list_what_modules_have() {
+    let device = Device::flex();
+    for config in readers() {
+        let plan = planned(&config, Format::Transformers).unwrap_or_else(|error| panic!("{error}: {config}"));
+        let own = EncoderDecoderConfig::from_json(&plan.config).unwrap();
+        assert_eq!(listed(&plan.rows), parameters(&EncoderDecoder::init(&own, &device)), "{config}");
+    }
+    for config in blips() {
+        let plan = planned(&config, Format::Transformers).unwrap_or_else(|error| panic!("{error}: {config}"));
+        let own = BlipConfig::from_json(&plan.config).unwrap();
+        assert_eq!(listed(&plan.rows), parameters(&Parts::init(&own, &device)), "{config}");
+    }
+}
+
+#[test]
+fn parts_that_are_not_read_are_named() {
+    let refused = |config: Value| planned(&config, Format::Transformers).unwrap_err().to_string();
+    let error = refused(reader(json!({"model_type": "vit"}), json!({"model_type": "bert"})));
+    assert!(error.contains("decoder.model_type") && error.contains("bert") && error.contains("gpt2") && error.contains("trocr"), "{error}");
+    let error = refused(reader(json!({"model_type": "swin"}), json!({"model_type": "gpt2"})));
+    assert!(error.contains("encoder.model_type") && error.contains("swin") && error.contains("deit"), "{error}");
+    let error = refused(reader(json!({"model_type": "vit"}), json!({"model_type": "trocr", "cross_attention_hidden_size": 25})));
+    assert!(error.contains("cross_attention_hidden_size"), "{error}");
+    let error = refused(with(blips()[2].clone(), Some("text_config"), json!({"hidden_size": 16})));
+    assert!(error.contains("questions"), "{error}");
+    let error = refused(with(blips()[0].clone(), Some("text_config"), json!({"bos_token_id": 99})));
+    assert!(error.contains("token 99"), "{error}");
+}
+
 #[test]
 fn pieces_hold_as_many_values_as_their_row() {
     for name in ["CLIPModel", "Siglip2Model", "Owlv2ForObjectDetection"] {
         let config = with(with(towers(), None, class(name)), Some("text_config"), json!({"hidden_size": 24}));
         let config = with(config, None, json!({"projection_dim": 24}));
-        for row in planned(&config, Format::Transformers).unwrap().rows {
-            let values = |piece: &super::Piece| {
-                let all: usize = piece.shape.iter().product();
-                piece.rows.as_ref().map_or(all, |rows| rows.len() * all / piece.shape[0])
-            };
-            let held: usize = row.pieces.iter().map(values).sum();
-            assert_eq!(held, row.shape.iter().product::<usize>(), "{name}: {row:?}");
-        }
+        assert_pieces(&config);
+    }
+    readers().iter().chain(&blips()).for_each(assert_pieces);
+}
+
+fn assert_pieces(config: &Value) {
+    for row in planned(config, Format::Transformers).unwrap().rows {
+        let values = |piece: &super::Piece| {
+            let all: usize = piece.shape.iter().product();
+            piece.rows.as_ref().map_or(all, |rows| rows.len() * all / piece.shape[0])
+        };
+        let held: usize = row.pieces.iter().map(values).sum();
+        assert_eq!(held, row.shape.iter().product::<usize>(), "{config}: {row:?}");
     }
 }
 

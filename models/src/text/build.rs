@@ -3,7 +3,7 @@
 //! | files | what they are |
 //! |---|---|
 //! | `tokenizer.json` | it is taken as it is |
-//! | `vocab.json`, `merges.txt` | CLIP's byte-pair encoding |
+//! | `vocab.json`, `merges.txt` | byte-pair encoding: CLIP's, GPT-2's, RoBERTa's |
 //! | `spiece.model`, `tokenizer.model` | sentencepiece, unigram and BPE |
 //!
 //! What the checkpoint's processor does besides is put into the file: texts are cut, and padded where the model was trained so. The tokens are
@@ -91,7 +91,7 @@ impl TokenizerFiles {
             (_, Some(model), ..) if class == Class::Siglip => made(&sentencepiece::siglip(model, &self.sentencepiece_facts())?)?,
             (Some(json), ..) => parse("tokenizer.json", json)?,
             (None, Some(model), ..) => made(&sentencepiece::gemma(model, &self.sentencepiece_facts())?)?,
-            (None, None, Some(vocabulary), Some(merges)) => made(&self.clip(vocabulary, merges)?)?,
+            (None, None, Some(vocabulary), Some(merges)) => made(&self.byte_pairs(vocabulary, merges)?)?,
             (None, None, Some(_), None) => return Err(BuildError::Incomplete("vocab.json without merges.txt; download that, too".into())),
             _ => return Err(BuildError::Incomplete("no tokenizer.json, vocab.json or spiece.model".into())),
         };
@@ -173,15 +173,11 @@ impl TokenizerFiles {
         }
     }
 
-    /// CLIP's tokenizer, as transformers' `CLIPTokenizer` puts it together.
-    fn clip(&self, vocabulary: &str, merges: &str) -> Result<Value, BuildError> {
+    /// A byte-pair encoding, whose tokens say whose it is.
+    fn byte_pairs(&self, vocabulary: &str, merges: &str) -> Result<Value, BuildError> {
         let damaged = |file, reason: String| BuildError::Damaged { file, reason };
         let vocabulary: Value =
             serde_json::from_str(vocabulary).map_err(|error| damaged("vocab.json", format!("cannot be read: {error}")))?;
-        let (start, end) = ("<|startoftext|>", "<|endoftext|>");
-        let id =
-            |token: &str| vocabulary[token].as_u64().ok_or_else(|| damaged("vocab.json", format!("has no {token}, and so is not CLIP's")));
-        let (start_id, end_id) = (id(start)?, id(end)?);
         let lines = merges.lines().enumerate().filter(|(i, line)| !line.trim().is_empty() && (*i > 0 || !line.starts_with("#version")));
         let pairs: Result<Vec<Value>, BuildError> = lines
             .map(|(i, line)| match line.trim().split(' ').collect::<Vec<_>>()[..] {
@@ -189,38 +185,103 @@ impl TokenizerFiles {
                 _ => Err(damaged("merges.txt", format!("has no pair of tokens in line {}", i + 1))),
             })
             .collect();
-        let special = |id: u64, token: &str| {
-            let mut added = json!({"id": id, "content": token, "special": true});
-            for flag in ["single_word", "lstrip", "rstrip", "normalized"] {
-                added[flag] = Value::Bool(false);
-            }
-            added
+        let made = if vocabulary["<|startoftext|>"].is_u64() {
+            clip(vocabulary, pairs?)
+        } else if vocabulary["</s>"].is_u64() {
+            self.roberta(vocabulary, pairs?)
+        } else {
+            self.gpt2(vocabulary, pairs?)
         };
-        let words = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+        made.map_err(|token| damaged("vocab.json", format!("has no {token}, and so is neither CLIP's, nor RoBERTa's, nor GPT-2's")))
+    }
+
+    /// RoBERTa's and BART's tokenizer, as transformers' `RobertaTokenizer` puts it together.
+    fn roberta(&self, vocabulary: Value, merges: Vec<Value>) -> Made {
+        let token = |role: &str, usual: &str| self.special(role).unwrap_or_else(|| usual.to_owned());
+        let (start, end) = (token("cls_token", "<s>"), token("sep_token", "</s>"));
+        let special = [start.clone(), token("pad_token", "<pad>"), end.clone(), token("unk_token", "<unk>"), token("mask_token", "<mask>")];
+        let ends = |token: String| id(&vocabulary, &token).map(|id| json!([token, id]));
+        let around = json!({
+            "type": "RobertaProcessing", "sep": ends(end)?, "cls": ends(start)?, "trim_offsets": true, "add_prefix_space": self.prefix_space(),
+        });
+        self.byte_level(vocabulary, merges, &special, around)
+    }
+
+    /// GPT-2's, as transformers' `GPT2Tokenizer` puts it together.
+    fn gpt2(&self, vocabulary: Value, merges: Vec<Value>) -> Made {
+        self.byte_level(vocabulary, merges, &["<|endoftext|>".to_owned()], Value::Null)
+    }
+
+    /// Pairs of bytes, a word with the blank before it; `around` puts tokens around texts.
+    fn byte_level(&self, vocabulary: Value, merges: Vec<Value>, special: &[String], around: Value) -> Made {
+        let bytes = json!({"type": "ByteLevel", "add_prefix_space": self.prefix_space(), "trim_offsets": true, "use_regex": true});
+        let special: Result<Vec<Value>, String> = special.iter().map(|token| added(&vocabulary, token)).collect();
         Ok(json!({
             "version": "1.0",
             "truncation": null,
             "padding": null,
-            "added_tokens": [special(start_id, start), special(end_id, end)],
-            "normalizer": {"type": "Sequence", "normalizers": [
-                {"type": "NFC"},
-                {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "},
-                {"type": "Lowercase"},
-            ]},
-            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
-                {"type": "Split", "pattern": {"Regex": words}, "behavior": "Removed", "invert": true},
-                {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
-            ]},
-            "post_processor": {
-                "type": "RobertaProcessing", "sep": [end, end_id], "cls": [start, start_id], "trim_offsets": false, "add_prefix_space": false,
-            },
+            "added_tokens": special?,
+            "normalizer": null,
+            "pre_tokenizer": bytes,
+            "post_processor": around,
             "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
             "model": {
-                "type": "BPE", "dropout": null, "unk_token": end, "continuing_subword_prefix": "", "end_of_word_suffix": "</w>",
-                "fuse_unk": false, "byte_fallback": false, "vocab": vocabulary, "merges": pairs?,
+                "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": "", "end_of_word_suffix": "",
+                "fuse_unk": false, "byte_fallback": false, "vocab": vocabulary, "merges": merges,
             },
         }))
     }
+
+    fn prefix_space(&self) -> bool {
+        self.config["add_prefix_space"].as_bool().unwrap_or(false)
+    }
+}
+
+/// A `tokenizer.json`, or the token that the vocabulary lacks.
+type Made = Result<Value, String>;
+
+fn id(vocabulary: &Value, token: &str) -> Result<u64, String> {
+    vocabulary[token].as_u64().ok_or_else(|| token.to_owned())
+}
+
+/// A special token of a `tokenizer.json`.
+fn added(vocabulary: &Value, token: &str) -> Made {
+    let mut added = json!({"id": id(vocabulary, token)?, "content": token, "special": true});
+    for flag in ["single_word", "lstrip", "rstrip", "normalized"] {
+        added[flag] = Value::Bool(false);
+    }
+    Ok(added)
+}
+
+/// CLIP's tokenizer, as transformers' `CLIPTokenizer` puts it together.
+fn clip(vocabulary: Value, merges: Vec<Value>) -> Made {
+    let (start, end) = ("<|startoftext|>", "<|endoftext|>");
+    let (start_id, end_id) = (id(&vocabulary, start)?, id(&vocabulary, end)?);
+    let special = [added(&vocabulary, start)?, added(&vocabulary, end)?];
+    let words = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+    Ok(json!({
+        "version": "1.0",
+        "truncation": null,
+        "padding": null,
+        "added_tokens": special,
+        "normalizer": {"type": "Sequence", "normalizers": [
+            {"type": "NFC"},
+            {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "},
+            {"type": "Lowercase"},
+        ]},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": words}, "behavior": "Removed", "invert": true},
+            {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+        ]},
+        "post_processor": {
+            "type": "RobertaProcessing", "sep": [end, end_id], "cls": [start, start_id], "trim_offsets": false, "add_prefix_space": false,
+        },
+        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": end, "continuing_subword_prefix": "", "end_of_word_suffix": "</w>",
+            "fuse_unk": false, "byte_fallback": false, "vocab": vocabulary, "merges": merges,
+        },
+    }))
 }
 
 fn parse(file: &'static str, json: &str) -> Result<tokenizers::Tokenizer, BuildError> {

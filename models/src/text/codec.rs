@@ -1,11 +1,14 @@
 //! The tokenizer of a model that writes: text to token ids as they stand in a prompt, and generated ids to text.
 
+use std::cell::OnceCell;
 use std::fmt;
 
 use ocelli_bundle::Bundle;
-use ocelli_flow::ModelError;
+use ocelli_flow::{Grammar, ModelError};
 
+use super::generate::LogitsProcessor;
 use super::generate::watch::Detokenizer;
+use super::grammar::TokenBytes;
 use super::tokenizer::parse;
 use crate::LoadError;
 
@@ -15,6 +18,9 @@ pub const MAX_PROMPT_BYTES: usize = 1 << 20;
 /// Text to token ids and back; nothing is cut, nothing is padded.
 pub struct Codec {
     inner: tokenizers::Tokenizer,
+    vocabulary: usize,
+    /// The tokens' bytes: only a grammar needs them.
+    bytes: OnceCell<TokenBytes>,
 }
 
 impl fmt::Debug for Codec {
@@ -48,7 +54,7 @@ impl Codec {
             let reason = format!("its largest id is {largest}, but the model's table has {vocabulary} rows: it belongs to another model");
             return Err(LoadError::Tokenizer { reason });
         }
-        Ok(Self { inner })
+        Ok(Self { inner, vocabulary, bytes: OnceCell::new() })
     }
 
     /// The ids of `text`; special tokens that are written in it are found, and with `special` those come on top that the tokenizer puts around
@@ -96,6 +102,22 @@ impl Codec {
     /// Where there is no such token.
     pub fn needed(&self, token: &str) -> Result<u32, LoadError> {
         self.id(token).ok_or_else(|| LoadError::Tokenizer { reason: format!("it has no token {token}, which the model needs") })
+    }
+
+    /// What keeps a text within a grammar; `end` are the tokens that may end it.
+    ///
+    /// # Errors
+    /// Where it is no grammar, or the tokenizer is of a kind that cannot follow one.
+    pub fn processor(&self, grammar: &Grammar, end: &[u32]) -> Result<Box<dyn LogitsProcessor>, ModelError> {
+        let last = end.first().copied().ok_or(ModelError::Unsupported { what: "follow a grammar: no token ends a text" })?;
+        let bytes = match self.bytes.get() {
+            Some(bytes) => bytes,
+            None => {
+                let made = TokenBytes::new(self, last, self.vocabulary)?;
+                self.bytes.get_or_init(|| made)
+            }
+        };
+        bytes.processor(grammar, end)
     }
 
     /// The library's tokenizer.

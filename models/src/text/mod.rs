@@ -13,6 +13,8 @@ mod protobuf;
 mod sentencepiece;
 pub mod tokenizer;
 pub mod tower;
+pub mod transformer;
+pub mod writer;
 
 pub use cache::PromptCache;
 pub use chat::ChatTemplate;
@@ -23,3 +25,5 @@ pub use grammar::TokenBytes;
 pub use prompt::{Prompt, PromptTokenizer};
 pub use tokenizer::Tokenizer;
 pub use tower::{TextTower, TextTowerConfig};
+pub use transformer::{TextTransformer, TextTransformerConfig};
+pub use writer::write;

@@ -29,6 +29,9 @@ fn what_is_not_said_is_as_the_class_has_it() {
         ("SiglipImageProcessor", squash(224), Filter::Bicubic, None, half),
         ("Siglip2ImageProcessorFast", patches, Filter::Bilinear, None, half),
         ("OwlViTFeatureExtractor", squash(768), Filter::Bicubic, None, clip),
+        ("ViTFeatureExtractor", squash(224), Filter::Bilinear, None, half),
+        ("DeiTImageProcessor", squash(256), Filter::Bicubic, Some(Size::square(224)), half),
+        ("BlipImageProcessor", squash(384), Filter::Bicubic, None, clip),
         ("Owlv2ImageProcessor", Some(Resize::PadSquare(Size::square(960))), Filter::Bilinear, None, clip),
     ] {
         let wanted = Recipe { resize, filter, crop, centre: Centre::Down, rescale: Some(1.0 / 255.0), normalise };
@@ -49,6 +52,7 @@ fn sizes_have_had_many_forms() {
     assert_eq!(resize("CLIPImageProcessor", json!({ "height": 336, "width": 336 })), squash(336));
     assert_eq!(resize("SiglipImageProcessor", json!(384)), shortest(384));
     assert_eq!(resize("OwlViTImageProcessor", json!(768)), squash(768));
+    assert_eq!(resize("DeiTFeatureExtractor", json!(384)), squash(384));
     assert_eq!(resize("OwlViTImageProcessor", json!([768, 512])), Some(Resize::Squash(Size { height: 768, width: 512 })));
     let crop = |size: Value| read("CLIPImageProcessor", json!({ "crop_size": size })).unwrap().crop;
     assert_eq!(crop(json!(200)), Some(Size::square(200)));
@@ -72,9 +76,9 @@ fn a_whole_processor_and_old_names_are_read() {
 fn what_cannot_be_followed_is_said() {
     for (class, fields, wanted) in [
         (
-            "ViTImageProcessor",
+            "SamImageProcessor",
             json!({}),
-            r#"image processor "ViTImageProcessor" is not known; known are CLIPImageProcessor, SiglipImageProcessor"#,
+            r#"image processor "SamImageProcessor" is not known; known are CLIPImageProcessor, SiglipImageProcessor"#,
         ),
         ("CLIPImageProcessor", json!({ "resample": 4 }), "resample is 4: 0 (nearest)"),
         ("CLIPImageProcessor", json!({ "size": { "longest_edge": 4 } }), r#"size is {"longest_edge":4}: "#),

@@ -24,7 +24,8 @@ pub fn unused<'a>(checkpoint: &'a Checkpoint, rows: &[Row], prefix: &str) -> Vec
     checkpoint.names().filter(|name| !used.contains(*name) && !is_buffer(name)).collect()
 }
 
-/// Positions `0..n` and causal masks, which older versions of transformers and open_clip saved.
+/// Positions `0..n` and causal masks, which older versions of transformers and open_clip saved; GPT-2's mask was called a bias.
 fn is_buffer(name: &str) -> bool {
-    ["position_ids", "attn_mask"].contains(&name.rsplit('.').next().unwrap_or_default())
+    ["position_ids", "attn_mask", "masked_bias"].contains(&name.rsplit('.').next().unwrap_or_default())
+        || [".attn.bias", ".crossattention.bias"].iter().any(|mask| name.ends_with(mask))
 }

@@ -118,8 +118,9 @@ fn a_wide_beam_finds_the_best_sentence() {
         let mut best = (f32::NEG_INFINITY, Vec::new());
         let sentences =
             (3..5u32).flat_map(|a| [vec![a], vec![a, 3], vec![a, 4], vec![a, 3, 3], vec![a, 3, 4], vec![a, 4, 3], vec![a, 4, 4]]);
-        for tokens in sentences.filter(|tokens| tokens.len() < 3) {
-            let logprob = toy.sum(&tokens, picture, true);
+        // Those of the greatest length are sequences, too, without an end.
+        for tokens in sentences {
+            let logprob = toy.sum(&tokens, picture, tokens.len() < 3);
             if logprob > best.0 {
                 best = (logprob, tokens);
             }

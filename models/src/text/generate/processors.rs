@@ -38,8 +38,11 @@ pub fn of_settings(settings: &Settings) -> Vec<Box<dyn LogitsProcessor>> {
     if settings.no_repeat_ngram > 0 {
         processors.push(Box::new(NoRepeatNgram(settings.no_repeat_ngram)));
     }
-    if !settings.bad_words.is_empty() {
-        processors.push(Box::new(BadWords(settings.bad_words.clone())));
+    // A text can always end.
+    let is_end = |word: &[u32]| matches!(word, [token] if settings.end.contains(token));
+    let bad_words: Vec<Vec<u32>> = settings.bad_words.iter().filter(|word| !is_end(word)).cloned().collect();
+    if !bad_words.is_empty() {
+        processors.push(Box::new(BadWords(bad_words)));
     }
     if settings.min_tokens > 0 {
         processors.push(Box::new(MinTokens { least: settings.min_tokens, end: settings.end.clone() }));

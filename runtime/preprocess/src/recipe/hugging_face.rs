@@ -53,7 +53,7 @@ const fn tiles(name: &'static str) -> Class {
     }
 }
 
-const CLASSES: [Class; 7] = [
+const CLASSES: [Class; 10] = [
     tiles("Idefics3ImageProcessor"),
     tiles("SmolVLMImageProcessor"),
     Class {
@@ -111,13 +111,46 @@ const CLASSES: [Class; 7] = [
         does_crop: false,
         kind: Kind::PadSquare,
     },
+    Class {
+        name: "ViTImageProcessor",
+        filter: Filter::Bilinear,
+        mean: HALVES,
+        std: HALVES,
+        size: squash(224),
+        to_square: true,
+        crop: None,
+        does_crop: false,
+        kind: Kind::Plain,
+    },
+    Class {
+        name: "DeiTImageProcessor",
+        filter: Filter::Bicubic,
+        mean: HALVES,
+        std: HALVES,
+        size: squash(256),
+        to_square: true,
+        crop: Some(224),
+        does_crop: true,
+        kind: Kind::Plain,
+    },
+    Class {
+        name: "BlipImageProcessor",
+        filter: Filter::Bicubic,
+        mean: CLIP_MEAN,
+        std: CLIP_STD,
+        size: squash(384),
+        to_square: true,
+        crop: None,
+        does_crop: false,
+        kind: Kind::Plain,
+    },
 ];
 
 impl Recipe {
     /// The recipe of an image processor of Hugging Face's `transformers`: `config` is its `preprocessor_config.json`, or a
     /// `processor_config.json` with an `image_processor` in it.
     ///
-    /// `CLIP`, `Siglip`, `Siglip2`, `OwlViT`, `Owlv2`, `Idefics3` and `SmolVLM`, each as `…ImageProcessor`, `…ImageProcessorFast` or `…FeatureExtractor`, named by
+    /// `CLIP`, `Siglip`, `Siglip2`, `OwlViT`, `Owlv2`, `ViT`, `DeiT`, `Blip`, `Idefics3` and `SmolVLM`, each as `…ImageProcessor`, `…ImageProcessorFast` or `…FeatureExtractor`, named by
     /// `image_processor_type` or, in older files, `feature_extractor_type`. What a file does not say is as the class has it; sizes may
     /// have any of their historical forms. The recipe does what the default (torchvision) backend does.
     ///
