@@ -10,6 +10,7 @@
 //! | [`nano`] | the embedded default model |
 //! | [`clip`], [`siglip`] | pictures and texts in one space; what they share is [`joint`] |
 //! | [`owl`] | boxes for phrases: OWL-ViT and OWLv2 |
+//! | [`florence`] | captions, objects, texts and phrases, written with their places: Florence-2 |
 //! | [`pictures`] | a picture as the tensors that a tower reads |
 //! | [`llama`] | decoder-only language models |
 //! | [`architecture`] | known shapes with random weights, for measuring |
@@ -23,6 +24,7 @@ pub mod architecture;
 pub mod blocks;
 pub mod clip;
 pub mod error;
+pub mod florence;
 pub mod golden;
 pub mod joint;
 pub mod llama;

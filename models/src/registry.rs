@@ -5,7 +5,7 @@ use ocelli_bundle::Bundle;
 use ocelli_flow::Model;
 
 use crate::plan::{Declared, OPEN_CLIP, Plan, PlanError};
-use crate::{LoadError, clip, nano, owl, siglip};
+use crate::{LoadError, clip, florence, nano, owl, siglip};
 
 /// Makes the model of one family.
 type Loader = fn(&Bundle, &Device) -> Result<Box<dyn Model>, LoadError>;
@@ -19,6 +19,7 @@ const FAMILIES: &[(&str, Loader)] = &[
     (clip::FAMILY, |bundle, device| Ok(Box::new(clip::forward::load(bundle, device)?))),
     (siglip::FAMILY, |bundle, device| Ok(Box::new(siglip::forward::load(bundle, device)?))),
     (owl::FAMILY, |bundle, device| Ok(Box::new(owl::Owl::load(bundle, device)?))),
+    (florence::FAMILY, |bundle, device| Ok(Box::new(florence::Florence2::load(bundle, device)?))),
 ];
 
 /// Every class of checkpoint that can be imported, and who reads its configuration.
@@ -31,6 +32,7 @@ const CLASSES: &[(&str, Planner)] = &[
     ("Siglip2Model", siglip::plan),
     ("OwlViTForObjectDetection", owl::plan),
     ("Owlv2ForObjectDetection", owl::plan),
+    ("Florence2ForConditionalGeneration", florence::plan),
 ];
 
 /// Loads the model of a bundle onto a device.
