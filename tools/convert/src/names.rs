@@ -24,7 +24,7 @@ pub fn unused<'a>(checkpoint: &'a Checkpoint, rows: &[Row], prefix: &str) -> Vec
     checkpoint.names().filter(|name| !used.contains(*name) && !is_buffer(name)).collect()
 }
 
-/// Positions `0..n` and causal masks, which older versions of transformers and open_clip saved.
+/// Positions `0..n` and causal masks, which older versions of transformers and open_clip saved, and Florence-2's sines of time.
 fn is_buffer(name: &str) -> bool {
-    ["position_ids", "attn_mask"].contains(&name.rsplit('.').next().unwrap_or_default())
+    ["position_ids", "attn_mask", "pos_idx_to_embed"].contains(&name.rsplit('.').next().unwrap_or_default())
 }
