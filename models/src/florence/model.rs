@@ -46,8 +46,11 @@ struct Words {
     locations: Vec<u32>,
 }
 
-/// Text as it is read aloud: where locations stand, the next line begins.
-struct Lines<'a>(&'a Words);
+/// The text of an answer. Without `lines` it is only that; with them, a line ends where locations stand.
+struct Spoken<'a> {
+    words: &'a Words,
+    lines: bool,
+}
 
 impl Florence2 {
     /// Loads a bundle onto a device.
@@ -146,9 +149,13 @@ impl Words {
     }
 }
 
-impl Detokenizer for Lines<'_> {
+impl Detokenizer for Spoken<'_> {
     fn text(&self, tokens: &[u32]) -> String {
-        let pieces = tokens.split(|&id| self.0.is_location(id)).map(|piece| self.0.codec.text(piece));
+        let codec = &self.words.codec;
+        if !self.lines {
+            return codec.text(tokens).trim().to_owned();
+        }
+        let pieces = tokens.split(|&id| self.words.is_location(id)).map(|piece| codec.text(piece));
         let lines: Vec<String> = pieces.map(|piece| piece.trim().to_owned()).filter(|piece| !piece.is_empty()).collect();
         lines.join("\n")
     }
@@ -194,7 +201,8 @@ impl Captioner for Florence2 {
         let seen: &Seen = encoded.features()?;
         let task = Task::named(options.task.as_deref())?;
         let prompt = self.prompt(&task.prompt(options.prompt.as_deref())?)?;
-        let generation = self.write(seen, &prompt, &options.generate, &Lines(&self.words), listener)?;
+        let spoken = Spoken { words: &self.words, lines: task.answer != Answer::Text };
+        let generation = self.write(seen, &prompt, &options.generate, &spoken, listener)?;
         let regions = self.regions(&generation, task.answer, encoded)?;
         Ok(Caption::new(generation, regions))
     }
@@ -213,9 +221,10 @@ impl Grounder for Florence2 {
     fn ground(&self, encoded: &Encoded, phrases: &PhraseSet, options: &GroundOptions) -> Result<Vec<Detection>, ModelError> {
         let seen: &Seen = encoded.features()?;
         let Queries(prompts) = phrases.features.downcast_ref().ok_or(ModelError::ForeignFeatures)?;
+        let spoken = Spoken { words: &self.words, lines: true };
         let mut found = Vec::new();
         for (phrase, prompt) in phrases.phrases.iter().zip(prompts) {
-            let generation = self.write(seen, prompt, &GenerateOptions::default(), &Lines(&self.words), &mut ())?;
+            let generation = self.write(seen, prompt, &GenerateOptions::default(), &spoken, &mut ())?;
             let mut places = self.regions(&generation, Answer::Phrases, encoded)?;
             places.retain(|place| options.threshold.is_none_or(|threshold| place.score >= threshold));
             places.sort_by(|a, b| b.score.total_cmp(&a.score));

@@ -43,7 +43,7 @@ pub fn regions(answer: &str, kind: Answer, rules: &Rules<'_>) -> Vec<Region> {
     let text = answer.replace("<s>", "").replace("</s>", "").replace("<pad>", "");
     let written = Written { locations: locations(&text), text: &text, rules };
     let mut found = match kind {
-        Answer::Text => Vec::new(),
+        Answer::Text | Answer::Polygons => Vec::new(),
         Answer::Proposals => written.proposals(),
         Answer::Quadrilaterals => return written.quadrilaterals(),
         Answer::BoxesOrPolygons if text.contains("<poly>") => return written.polygons(),

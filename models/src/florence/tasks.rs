@@ -30,6 +30,8 @@ pub enum Answer {
     Quadrilaterals,
     /// Phrases, each before its boxes or, where there is one, its polygons.
     BoxesOrPolygons,
+    /// Polygons, which no [`ocelli_flow::Detection`] holds: not read.
+    Polygons,
 }
 
 /// What stands for the user's text in a prompt.
@@ -40,8 +42,8 @@ pub const CAPTION: &Task = &TASKS[0];
 /// What phrases are looked for with.
 pub const GROUNDING: &Task = &TASKS[8];
 
-/// Every task but the two that answer in polygons alone, which no [`ocelli_flow::Detection`] holds.
-pub const TASKS: [Task; 13] = [
+/// Every task; the last two answer in polygons and are only known by their prompts.
+pub const TASKS: [Task; 15] = [
     task("caption", "<CAPTION>", "What does the image describe?", Answer::Text),
     task("detailed_caption", "<DETAILED_CAPTION>", "Describe in detail what is shown in the image.", Answer::Text),
     task("more_detailed_caption", "<MORE_DETAILED_CAPTION>", "Describe with a paragraph what is shown in the image.", Answer::Text),
@@ -55,11 +57,18 @@ pub const TASKS: [Task; 13] = [
     task("region_to_category", "<REGION_TO_CATEGORY>", "What is the region {input}?", Answer::Text),
     task("region_to_description", "<REGION_TO_DESCRIPTION>", "What does the region {input} describe?", Answer::Text),
     task("region_to_ocr", "<REGION_TO_OCR>", "What text is in the region {input}?", Answer::Text),
+    task(
+        "referring_expression_segmentation",
+        "<REFERRING_EXPRESSION_SEGMENTATION>",
+        "Locate {input} in the image with mask",
+        Answer::Polygons,
+    ),
+    task("region_to_segmentation", "<REGION_TO_SEGMENTATION>", "What is the polygon mask of region {input}", Answer::Polygons),
 ];
 
-/// Names of [`TASKS`].
-pub const NAMES: [&str; TASKS.len()] = {
-    let mut names = [""; TASKS.len()];
+/// Names of the tasks whose answers are read.
+pub const NAMES: [&str; 13] = {
+    let mut names = [""; 13];
     let mut i = 0;
     while i < names.len() {
         names[i] = TASKS[i].name;
@@ -67,10 +76,6 @@ pub const NAMES: [&str; TASKS.len()] = {
     }
     names
 };
-
-/// The tasks that answer in polygons: no prompts of their own here, but they are told apart from names that nobody knows.
-const POLYGONS: [(&str, &str); 2] =
-    [("referring_expression_segmentation", "<REFERRING_EXPRESSION_SEGMENTATION>"), ("region_to_segmentation", "<REGION_TO_SEGMENTATION>")];
 
 const fn task(name: &'static str, token: &'static str, prompt: &'static str, answer: Answer) -> Task {
     Task { name, token, prompt, answer }
@@ -83,11 +88,13 @@ impl Task {
     /// Where there is no such task, which names those there are, or where it answers in polygons.
     pub fn named(name: Option<&str>) -> Result<&'static Self, ModelError> {
         let Some(name) = name else { return Ok(CAPTION) };
-        if POLYGONS.iter().any(|(known, token)| [known, token].contains(&&name)) {
-            return Err(ModelError::Unsupported { what: "outline regions: results have boxes, and no polygons" });
+        match TASKS.iter().find(|task| [task.name, task.token].contains(&name)) {
+            Some(task) if task.answer == Answer::Polygons => {
+                Err(ModelError::Unsupported { what: "outline regions: results have boxes, and no polygons" })
+            }
+            Some(task) => Ok(task),
+            None => Err(ModelError::Option { option: "task", reason: format!("{name:?} is not known; there are {}", NAMES.join(", ")) }),
         }
-        let found = TASKS.iter().find(|task| [task.name, task.token].contains(&name));
-        found.ok_or_else(|| ModelError::Option { option: "task", reason: format!("{name:?} is not known; there are {}", NAMES.join(", ")) })
     }
 
     /// Whether the user has to say what it is about.
@@ -216,6 +223,7 @@ mod tests {
         assert!(NAMES.iter().all(|name| unknown.contains(name)), "{unknown}");
         let polygons = Task::named(Some("<REGION_TO_SEGMENTATION>"));
         assert!(matches!(polygons, Err(ModelError::Unsupported { .. })));
+        assert!(TASKS.iter().all(|task| NAMES.contains(&task.name) != (task.answer == Answer::Polygons)));
     }
 
     #[test]

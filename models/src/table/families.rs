@@ -5,6 +5,8 @@ use burn::tensor::{Device, Tensor};
 use serde_json::{Value, json};
 
 use super::Row;
+use crate::florence::FlorenceConfig;
+use crate::florence::forward::Florence;
 use crate::joint::JointConfig;
 use crate::joint::model::Towers;
 use crate::owl::OwlConfig;
@@ -69,6 +71,19 @@ fn with(mut config: Value, part: Option<&str>, fields: Value) -> Value {
     config
 }
 
+/// Florence-2 in transformers' form, or in Microsoft's.
+fn florence(microsoft: bool) -> Value {
+    let widths = if microsoft { "dim_embed" } else { "embed_dim" };
+    let vision = json!({
+        widths: [8, 12], "depths": [1, 2], "num_heads": [2, 3], "num_groups": [4, 2], "window_size": 4, "projection_dim": 16,
+        "patch_size": [7, 3], "patch_stride": [8, 8], "patch_padding": [3, 1], "patch_prenorm": [false, true],
+    });
+    let sizes = json!({"encoder_layers": 2, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 4,
+        "encoder_ffn_dim": 24, "decoder_ffn_dim": 20, "max_position_embeddings": 256});
+    let text = with(sizes, None, json!({"d_model": 16, "vocab_size": 99}));
+    with(class("Florence2ForConditionalGeneration"), None, json!({"vision_config": vision, "text_config": text}))
+}
+
 fn class(name: &str) -> Value {
     json!({ "architectures": [name] })
 }
@@ -102,21 +117,32 @@ fn tables_list_what_modules_have() {
         assert_eq!(own.second, name.starts_with("Owlv2"));
         assert_eq!(listed(&plan.rows), parameters(&Detector::init(&own, &device)), "{name}");
     }
+    for microsoft in [false, true] {
+        let plan = planned(&florence(microsoft), Format::Transformers).unwrap();
+        let own = FlorenceConfig::from_json(&plan.config).unwrap();
+        assert_eq!(listed(&plan.rows), parameters(&Florence::init(&own, &device)), "Florence-2, Microsoft's form: {microsoft}");
+    }
 }
 
 #[test]
 fn pieces_hold_as_many_values_as_their_row() {
-    for name in ["CLIPModel", "Siglip2Model", "Owlv2ForObjectDetection"] {
-        let config = with(with(towers(), None, class(name)), Some("text_config"), json!({"hidden_size": 24}));
-        let config = with(config, None, json!({"projection_dim": 24}));
-        for row in planned(&config, Format::Transformers).unwrap().rows {
+    let whole = |rows: Vec<Row>| {
+        for row in rows {
             let values = |piece: &super::Piece| {
                 let all: usize = piece.shape.iter().product();
                 piece.rows.as_ref().map_or(all, |rows| rows.len() * all / piece.shape[0])
             };
             let held: usize = row.pieces.iter().map(values).sum();
-            assert_eq!(held, row.shape.iter().product::<usize>(), "{name}: {row:?}");
+            assert_eq!(held, row.shape.iter().product::<usize>(), "{row:?}");
         }
+    };
+    for microsoft in [false, true] {
+        whole(planned(&florence(microsoft), Format::Transformers).unwrap().rows);
+    }
+    for name in ["CLIPModel", "Siglip2Model", "Owlv2ForObjectDetection"] {
+        let config = with(with(towers(), None, class(name)), Some("text_config"), json!({"hidden_size": 24}));
+        let config = with(config, None, json!({"projection_dim": 24}));
+        whole(planned(&config, Format::Transformers).unwrap().rows);
     }
 }
 
@@ -132,6 +158,12 @@ fn what_cannot_be_imported_is_named() {
         (with(clip(), Some("text_config"), json!({"vocab_size": "many"})), "text_config.vocab_size"),
         (with(clip(), Some("vision_config"), json!({"num_channels": 1})), "num_channels"),
         (with(with(towers(), None, class("SiglipModel")), Some("vision_config"), json!({"vision_use_head": false})), "vision_use_head"),
+        (with(florence(false), Some("vision_config"), json!({"num_heads": [2]})), "vision_config.num_heads"),
+        (with(florence(false), Some("vision_config"), json!({"projection_dim": 8})), "vision_config.projection_dim"),
+        (with(florence(false), Some("vision_config"), json!({"window_size": 0})), "window"),
+        (with(florence(false), Some("text_config"), json!({"max_position_embeddings": 40})), "no room"),
+        (with(florence(true), Some("vision_config"), json!({"image_feature_source": ["last_frame"]})), "image_feature_source"),
+        (with(florence(false), None, json!({"tie_word_embeddings": false})), "tie_word_embeddings"),
     ] {
         let error = refused(config);
         assert!(error.contains(named), "{named}: {error}");
