@@ -86,13 +86,14 @@ def fresh(folder):
 
 
 @torch.no_grad()
-def randomize(model, seed):
+def randomize(model, seed, scales=()):
     """Weights under which no tensor can be missing or swapped unnoticed, and activations stay of order 1.
 
     A fresh model has norms at 1 and 0 and biases at 0, so that leaving one out changes nothing.
+    `scales`: pairs of a pattern of names and a standard deviation, or a function from the weight to it; the first that matches counts.
     """
     g = torch.Generator().manual_seed(seed)
-    norms = {id(p): True for m in model.modules() if isinstance(m, torch.nn.LayerNorm) for p in m.parameters()}
+    norms = {id(p): True for m in model.modules() if isinstance(m, torch.nn.LayerNorm) or type(m).__name__.endswith("RMSNorm") for p in m.parameters()}
 
     def normal(p, std, mean=0.0):
         p.copy_(mean + std * torch.randn(p.shape, generator=g))
@@ -102,7 +103,10 @@ def randomize(model, seed):
 
     for name, p in model.named_parameters():
         leaf = name.rsplit(".", 1)[-1]
-        if name == "logit_scale" or name.endswith(("vit.logit_scale", "owlv2.logit_scale")):
+        scale = next((scale for pattern, scale in scales if re.search(pattern, name)), None)
+        if scale is not None:
+            normal(p, scale(p) if callable(scale) else scale)
+        elif name == "logit_scale" or name.endswith(("vit.logit_scale", "owlv2.logit_scale")):
             between(p, math.log(8), math.log(30))
         elif name == "logit_bias":
             between(p, -6, -2)
