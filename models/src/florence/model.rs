@@ -112,20 +112,18 @@ impl Florence2 {
         Ok(Generation { text, tokens, token_logprobs: logprobs, score, finish })
     }
 
-    /// The places in what was written. Florence-2 gives them no scores: a place has the geometric mean of its locations' probabilities.
+    /// The places in what was written. Florence-2 gives them no scores; theirs are [`regions::score`]'s.
     fn regions(&self, generation: &Generation, answer: Answer, seen: &Encoded) -> Result<Vec<Detection>, ModelError> {
         let written = self.words.codec.decode_whole(&generation.tokens)?;
         let rules = Rules { size: [seen.width, seen.height], banned: &self.config.banned_phrases, least_area: self.config.least_text_area };
         let each = generation.tokens.iter().zip(&generation.token_logprobs);
         let logprobs: Vec<f32> = each.filter(|(id, _)| self.words.is_location(**id)).map(|(_, logprob)| *logprob).collect();
-        let said = regions::count(&written) == logprobs.len();
-        let score = |region: &Region| match logprobs.get(region.locations.clone()) {
-            Some(each) if said && !each.is_empty() => (each.iter().sum::<f32>() / each.len() as f32).exp(),
-            // Locations that were spelled out letter by letter have no probabilities of their own.
-            _ => 1.0,
+        let detection = |region: Region| Detection {
+            score: regions::score(&region, &written, &logprobs),
+            phrase: Arc::from(region.label),
+            bbox: region.bbox,
+            objectness: None,
         };
-        let detection =
-            |region: Region| Detection { score: score(&region), phrase: Arc::from(region.label), bbox: region.bbox, objectness: None };
         Ok(regions::regions(&written, answer, &rules).into_iter().map(detection).collect())
     }
 }

@@ -56,9 +56,15 @@ pub fn regions(answer: &str, kind: Answer, rules: &Rules<'_>) -> Vec<Region> {
     found
 }
 
-/// How many locations an answer has.
-pub fn count(answer: &str) -> usize {
-    locations(answer).len()
+/// How sure the model was of a region: the geometric mean of its locations' probabilities, `logprobs` of all locations of the answer; 1 where
+/// there are others than the answer has, because some were spelled out letter by letter.
+pub fn score(region: &Region, answer: &str, logprobs: &[f32]) -> f32 {
+    match logprobs.get(region.locations.clone()) {
+        Some(each) if !each.is_empty() && locations(answer).len() == logprobs.len() => {
+            (each.iter().sum::<f32>() / each.len() as f32).exp().min(1.0)
+        }
+        _ => 1.0,
+    }
 }
 
 /// `<loc_7>` in a text.

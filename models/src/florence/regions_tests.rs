@@ -9,7 +9,7 @@ fn read(answer: &str, kind: Answer) -> Vec<(String, [f32; 4])> {
     for region in &found {
         let b = region.bbox;
         assert!(0.0 <= b.x0 && b.x0 <= b.x1 && b.x1 <= 1000.0 && 0.0 <= b.y0 && b.y0 <= b.y1 && b.y1 <= 500.0, "{answer}: {region:?}");
-        assert!(region.locations.end <= count(answer));
+        assert!(region.locations.end <= locations(answer).len());
     }
     found.into_iter().map(|region| (region.label, [region.bbox.x0, region.bbox.y0, region.bbox.x1, region.bbox.y1])).collect()
 }
@@ -54,6 +54,18 @@ fn polygons_have_boxes_around_them() {
     let expected = [named("a cat", [1.0, 1.0, 50.0, 30.0]), named("a cat", [9.0, 4.0, 9.0, 4.0])];
     assert_eq!(read(answer, Answer::BoxesOrPolygons), expected);
     assert_eq!(read("a cat<loc_1><loc_2><loc_3><loc_4>", Answer::BoxesOrPolygons), [named("a cat", [1.0, 1.0, 3.0, 2.0])]);
+}
+
+#[test]
+fn scores_are_means_of_probabilities() {
+    let answer = "<loc_9>a<loc_1><loc_2><loc_3><loc_4><loc_5><loc_6><loc_7><loc_8>";
+    let rules = Rules { size: SIZE, banned: &[], least_area: 0.0 };
+    let found = regions(answer, Answer::Boxes, &rules);
+    let probabilities = [0.01f32, 0.5, 0.5, 0.5, 0.5, 0.9, 0.4, 0.9, 0.4];
+    let logprobs = probabilities.map(f32::ln);
+    let scores: Vec<f32> = found.iter().map(|region| score(region, answer, &logprobs)).collect();
+    assert!(scores.len() == 2 && (scores[0] - 0.5).abs() < 1e-6 && (scores[1] - 0.6).abs() < 1e-6, "{scores:?}");
+    assert_eq!(score(&found[0], answer, &logprobs[1..]), 1.0);
 }
 
 #[test]
