@@ -1,6 +1,6 @@
 """Writes fuzz/seeds/: small files of every kind that the targets read, good ones and a few that are wrong in a way of their own.
 
-    pip install numpy pillow torch==2.15.0
+    pip install numpy pillow torch==2.15.0 gguf==0.19.0
     python fuzz/seeds.py
 
 Seeds of `bundle` are written by `ocelli import` from the folder that this leaves at the path it prints.
@@ -13,6 +13,7 @@ import tempfile
 from collections import OrderedDict
 from pathlib import Path
 
+import gguf
 import numpy as np
 import torch
 from PIL import Image
@@ -114,6 +115,89 @@ def pictures():
     put("picture", "turned.jpg", data.getvalue())
 
 
+def ggufs():
+    types = gguf.GGMLQuantizationType
+
+    def write(name, architecture, fill):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "file"
+            file = gguf.GGUFWriter(path, architecture)
+            fill(file)
+            file.write_header_to_file()
+            file.write_kv_data_to_file()
+            file.write_tensors_to_file()
+            file.close()
+            put("gguf", name, path.read_bytes())
+
+    def every_type(file):
+        rng = np.random.default_rng(0)
+        for kind in types:
+            block, size = gguf.GGML_QUANT_SIZES[kind]
+            file.add_tensor(kind.name, rng.integers(0, 256, (2, size if block > 1 else 4 * size), dtype=np.uint8), raw_dtype=kind)
+
+    def language(file):
+        file.add_block_count(1)
+        file.add_context_length(16)
+        file.add_embedding_length(32)
+        file.add_feed_forward_length(32)
+        file.add_head_count(2)
+        file.add_head_count_kv([1])
+        file.add_layer_norm_rms_eps(1e-5)
+        file.add_rope_dimension_count(16)
+        words(file)
+        for name, rows, kind in [("token_embd", 8, types.Q8_0), ("blk.0.attn_q", 32, types.Q4_0), ("blk.0.attn_k", 16, types.Q5_0), ("blk.0.ffn_up", 4, types.Q4_1)]:
+            file.add_tensor(f"{name}.weight", gguf.quants.quantize(np.ones((rows, 32), np.float32), kind), raw_dtype=kind)
+        file.add_tensor("output_norm.weight", np.ones(32, np.float32))
+        file.add_tensor("blk.0.attn_q.bias", np.ones(32, np.float32))
+
+    def words(file):
+        file.add_tokenizer_model("gpt2")
+        file.add_tokenizer_pre("smollm")
+        file.add_token_list(["<s>", "a", "b", "ab", "Ġ", "Ġab", "<image>", ""])
+        file.add_token_types([3, 1, 1, 1, 1, 1, 4, 5])
+        file.add_token_merges(["a b", "Ġ ab"])
+        file.add_bos_token_id(0)
+        file.add_eos_token_id(0)
+        file.add_add_bos_token(True)
+        file.add_chat_template("{{ x }}")
+
+    def pieces(file):
+        file.add_tokenizer_model("llama")
+        file.add_token_list(["<unk>", "<s>", "</s>", "▁", "a", "▁a", "ph", "p", "h", "<0x41>", "<0xFF>"])
+        file.add_token_scores([0.0, 0.0, 0.0, -3.0, -4.0, -1.0, -2.0, -5.0, -6.0, 0.0, 0.0])
+        file.add_token_types([2, 3, 3, 1, 1, 1, 1, 1, 1, 6, 6])
+
+    def projector(file):
+        file.add_clip_projector_type("idefics3")
+        file.add_vision_projection_dim(8)
+        file.add_vision_image_size(8)
+        file.add_vision_patch_size(4)
+        file.add_vision_embedding_length(8)
+        file.add_vision_feed_forward_length(16)
+        file.add_vision_block_count(1)
+        file.add_vision_head_count(2)
+        file.add_vision_image_mean([0.5, 0.5, 0.5])
+        file.add_vision_image_std([0.5, 0.5, 0.5])
+        file.add_vision_attention_layernorm_eps(1e-6)
+        file.add_vision_projector_scale_factor(2)
+        file.add_tensor("v.patch_embd.weight", np.ones((8, 3, 4, 4), np.float32))
+        file.add_tensor("v.blk.0.ffn_down.weight", np.ones((16, 8), np.float16))
+
+    write("types", "other", every_type)
+    write("language", "llama", language)
+    write("pieces", "llama", pieces)
+    write("projector", "clip", projector)
+
+    def raw(keys, tensors=b"", counted=None):
+        return b"GGUF" + struct.pack("<IQQ", 3, counted or 0, 1) + struct.pack("<Q", 1) + b"k" + keys + tensors
+
+    deep = b"".join([struct.pack("<IQ", 9, 1)] * 3) + struct.pack("<IQ", 4, 2) + bytes(8)
+    put("gguf", "nested", raw(struct.pack("<I", 9) + deep))
+    put("gguf", "huge", raw(struct.pack("<IIQ", 9, 8, 2**62)))
+    tensor = struct.pack("<Q", 1) + b"w" + struct.pack("<IQQIQ", 2, 2**32, 2**31, 0, 0)
+    put("gguf", "overflow", raw(struct.pack("<IQ", 10, 2**63), tensor, 1))
+
+
 def checkpoint():
     """A folder that `ocelli import` makes a small bundle of."""
     from transformers import CLIPConfig, CLIPModel
@@ -135,4 +219,5 @@ if __name__ == "__main__":
     tokenizers()
     configs()
     pictures()
+    ggufs()
     checkpoint()

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use ocelli_bundle::Bundle;
 use ocelli_convert::checkpoint::Checkpoint;
+use ocelli_convert::gguf::Gguf;
 use ocelli_convert::source::Weights;
 use ocelli_flow::FrameMeta;
 use ocelli_models::plan::{Declared, Format, TextPlan, TokenizerFacts};
@@ -20,13 +21,14 @@ use serde_json::{Value, json};
 type Target = fn(&[u8]);
 
 /// The functions by the names of their seeds' folders.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("safetensors", safetensors),
     ("pytorch_bin", pytorch_bin),
     ("tokenizer_files", tokenizer_files),
     ("config", config),
     ("bundle", bundle),
     ("picture", picture),
+    ("gguf", gguf),
 ];
 
 /// Opens a file of weights and reads every tensor that is not larger than the file.
@@ -91,7 +93,8 @@ pub fn tokenizer_files(data: &[u8]) {
 pub fn config(data: &[u8]) {
     let Ok(config) = serde_json::from_slice::<Value>(data) else { return };
     for format in [Format::Transformers, Format::OpenClip] {
-        let declared = Declared { tokens: Some(TokenizerFacts { attention_mask: true }), ..Declared::new(&config, format) };
+        let declared =
+            Declared { tokens: Some(TokenizerFacts { attention_mask: true, ..Default::default() }), ..Declared::new(&config, format) };
         if let Ok(plan) = registry::plan(&declared) {
             assert!(!plan.rows.is_empty() && plan.rows.len() < 1 << 20);
         }
@@ -115,5 +118,28 @@ pub fn bundle(data: &[u8]) {
 pub fn picture(data: &[u8]) {
     if let Ok(frame) = decode_bytes(data, Path::new("fuzzed"), FrameMeta::still("fuzzed")) {
         assert_eq!(frame.rgb().len(), 3 * frame.width() as usize * frame.height() as usize);
+    }
+}
+
+/// The bytes of a GGUF file.
+pub fn gguf(data: &[u8]) {
+    let Ok(file) = Gguf::from_bytes(&data.to_vec().into()) else { return };
+    // Whatever these say, they say so.
+    let _ = (file.config(), file.config_with(&file), file.preprocessing(), file.roles(), file.chat_template(), file.about());
+    for (name, tensor) in file.tensors() {
+        let (stored, rows) = (&tensor.stored, 0..tensor.stored.rows());
+        let elements: usize = tensor.shape.iter().product();
+        // No type has less than a bit a value.
+        assert!(elements == rows.len() * stored.columns() && elements <= 8 * data.len());
+        let mut values = vec![0.0; elements];
+        assert_eq!(file.rows(name, rows.clone(), &mut values).is_ok(), stored.kind().is_read());
+        let Ok(Some(integers)) = file.integers(name, rows) else { continue };
+        let same = |(at, value): (usize, &f32)| f32::from(integers.values[at]) * integers.scales[at / 32].to_f32() == *value;
+        assert!(values.iter().enumerate().all(same) && integers.pack().is_ok());
+    }
+    let Ok(Some(json)) = file.tokenizer_json() else { return };
+    let Ok(tokenizer) = PromptTokenizer::from_json(&json, 1 << 16, 64) else { return };
+    for text in ["a photo of ab cats, 2024", "<image><s>ab Straße\n\n 東京 e\u{301}!?"] {
+        let _ = tokenizer.encode(text);
     }
 }

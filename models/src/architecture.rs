@@ -9,10 +9,11 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ocelli_flow::ModelError;
 use ocelli_ops::{GroupBits, OwnedGroups, OwnedInt8, Packed, PackedError};
 
-use crate::blocks::{Linear, Linears, RmsNorm, Target, VisionConfig, VisionTower};
-use crate::llama::decoder::Layer;
-use crate::llama::{Cache, Decoder, DecoderConfig};
+use crate::blocks::{DecoderCache, Linears, Target, VisionConfig, VisionTower};
+use crate::llama::{Decoder, DecoderConfig};
 use crate::random::SplitMix;
+use crate::smolvlm;
+use crate::smolvlm::forward::Network;
 
 /// How weights are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -76,16 +77,19 @@ pub enum Architecture {
     Vision(VisionConfig),
     /// Tokens to tokens.
     Decoder(DecoderConfig),
+    /// Pictures and tokens to tokens.
+    VisionLanguage(Box<smolvlm::Config>),
 }
 
 /// Every name, and its shape.
-pub fn architectures() -> [(&'static str, Architecture); 5] {
+pub fn architectures() -> [(&'static str, Architecture); 6] {
     [
         ("clip-vit-b32", Architecture::Vision(VisionConfig::clip_base(32))),
         ("clip-vit-b16", Architecture::Vision(VisionConfig::clip_base(16))),
         ("siglip-b16-224", Architecture::Vision(VisionConfig::siglip_base())),
         ("owlvit-b32-768", Architecture::Vision(VisionConfig::owl_base())),
         ("smollm2-135m", Architecture::Decoder(DecoderConfig::smollm2_135m())),
+        ("smolvlm-256m", Architecture::VisionLanguage(Box::new(smolvlm::Config::smolvlm_256m()))),
     ]
 }
 
@@ -104,6 +108,8 @@ impl FromStr for Architecture {
 struct Random<'a> {
     bits: SplitMix,
     precision: Precision,
+    /// Whether int8 has a scale for 32 input channels, as in decoders.
+    grouped: bool,
     device: &'a Device,
     /// Where the mapping of a module is.
     path: Vec<String>,
@@ -116,7 +122,7 @@ const DEVIATION: f32 = 0.02;
 
 impl<'a> Random<'a> {
     fn new(seed: u64, precision: Precision, device: &'a Device) -> Self {
-        Self { bits: SplitMix::new(seed), precision, device, path: Vec::new(), packed: BTreeSet::new() }
+        Self { bits: SplitMix::new(seed), precision, grouped: false, device, path: Vec::new(), packed: BTreeSet::new() }
     }
 
     /// Two normal numbers at a time (Box and Muller 1958).
@@ -132,22 +138,14 @@ impl<'a> Random<'a> {
         out
     }
 
-    fn ones(&self, d: usize) -> Tensor<1> {
-        Tensor::ones([d], self.device)
-    }
-
-    fn packed(&mut self, k: usize, n: usize, grouped: bool) -> Result<Packed, PackedError> {
+    fn packed(&mut self, k: usize, n: usize, precision: Precision) -> Result<Packed, PackedError> {
         let weights = self.normal(n * k);
-        match self.precision {
+        match precision {
             Precision::F32 => Packed::from_floats(n, k, &weights, self.device),
-            Precision::Int8 if !grouped => Packed::from_int8(OwnedInt8::quantize(n, k, &weights)?, self.device),
+            Precision::Int8 if !self.grouped => Packed::from_int8(OwnedInt8::quantize(n, k, &weights)?, self.device),
             Precision::Int8 => Packed::from_groups(OwnedGroups::quantize(n, k, GroupBits::Int8, &weights)?, self.device),
             Precision::Int4 => Packed::from_groups(OwnedGroups::quantize(n, k, GroupBits::Int4, &weights)?, self.device),
         }
-    }
-
-    fn in_groups(&mut self, k: usize, n: usize) -> Result<Linear, PackedError> {
-        Ok(Linear::packed(self.packed(k, n, true)?, None, self.device))
     }
 }
 
@@ -178,9 +176,12 @@ fn filled<M: Module + Linears>(mut module: M, random: &mut Random<'_>) -> Result
     module.linears("", &mut |slot| {
         let [k, n] = [slot.shape[0], slot.shape[1]];
         let packed = match slot.target {
-            Target::Linear(place) => random.packed(k, n, false).map(|weight| *place = Some(weight)),
-            // A row an output channel.
-            Target::Rows(place) => random.packed(n, k, false).map(|weight| *place = Some(weight)),
+            Target::Linear(place) => random.packed(k, n, random.precision).map(|weight| *place = Some(weight)),
+            // A row an output channel. In a decoder it is the table of tokens, which stays int8.
+            Target::Rows(place) => {
+                let table = if random.grouped && random.precision == Precision::Int4 { Precision::Int8 } else { random.precision };
+                random.packed(n, k, table).map(|weight| *place = Some(weight))
+            }
             Target::Int8Rows(_) | Target::FloatRows(_) | Target::Depthwise(_) => return,
         };
         random.packed.insert(slot.name.trim_start_matches('.').to_owned());
@@ -203,24 +204,12 @@ impl VisionTower {
 }
 
 impl Decoder {
-    /// A decoder with random weights.
+    /// A decoder with random weights in a precision.
     ///
     /// # Errors
     /// Where a weight cannot be packed in that precision.
     pub fn random(config: &DecoderConfig, precision: Precision, seed: u64, device: &Device) -> Result<Self, ArchitectureError> {
-        let mut random = Random::new(seed, precision, device);
-        let (d, kv) = (config.width, config.kv_heads * config.head());
-        let norm = |random: &Random<'_>| RmsNorm::new(random.ones(d), config.epsilon);
-        let mut layers = Vec::with_capacity(config.layers);
-        for _ in 0..config.layers {
-            let qkv = random.in_groups(d, d + 2 * kv)?;
-            let linears = [qkv, random.in_groups(d, d)?, random.in_groups(d, 2 * config.hidden)?, random.in_groups(config.hidden, d)?];
-            layers.push(Layer::new([norm(&random), norm(&random)], linears));
-        }
-        let mut table = Random { precision: if precision == Precision::Int4 { Precision::Int8 } else { precision }, ..random };
-        let tokens = table.packed(d, config.vocabulary, true)?;
-        let last = norm(&table);
-        Ok(Self::new(config.clone(), tokens, layers, last, device))
+        Ok(filled(Self::init(config, device), &mut Random { grouped: true, ..Random::new(seed, precision, device) })?)
     }
 }
 
@@ -259,7 +248,7 @@ impl VisionSample {
 #[derive(Debug)]
 pub struct DecoderSample {
     decoder: Decoder,
-    cache: Cache,
+    cache: DecoderCache,
     device: Device,
 }
 
@@ -270,7 +259,7 @@ impl DecoderSample {
     /// Where a weight cannot be packed in that precision.
     pub fn new(config: &DecoderConfig, precision: Precision, seed: u64, device: &Device) -> Result<Self, ArchitectureError> {
         let decoder = Decoder::random(config, precision, seed, device)?;
-        let cache = decoder.cache(device);
+        let cache = decoder.cache(1, config.context, device);
         Ok(Self { decoder, cache, device: device.clone() })
     }
 
@@ -279,13 +268,80 @@ impl DecoderSample {
     /// # Errors
     /// Where an id is beyond the vocabulary, or there is no room for so many tokens.
     pub fn read(&mut self, ids: &[u32]) -> Result<Vec<f32>, ModelError> {
-        let data = self.decoder.forward(ids, &mut self.cache, &self.device)?.into_data();
-        data.try_into_vec().map_err(|error| ModelError::Compute { stage: "decode", reason: error.to_string() })
+        self.decoder.read(ids, &mut self.cache, &self.device)
     }
 
     /// Forgets all but the first `tokens`.
     pub fn truncate(&mut self, tokens: usize) {
         self.cache.truncate(tokens);
+    }
+}
+
+/// A vision-language model with random weights, and a tile of a picture.
+#[derive(Debug)]
+pub struct VisionLanguageSample {
+    network: Network,
+    tile: Tensor<4>,
+    shuffle: usize,
+    cache: DecoderCache,
+    device: Device,
+}
+
+impl VisionLanguageSample {
+    /// Of an architecture's shape; the tile is noise, and there is room for `context` tokens.
+    ///
+    /// # Errors
+    /// Where a weight cannot be packed in that precision, or the architecture reads no pictures.
+    pub fn new(
+        config: &smolvlm::Config,
+        context: usize,
+        precision: Precision,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self, ArchitectureError> {
+        let Some(vision) = &config.vision else { return Err(ArchitectureError::Precision("a model without pictures".into())) };
+        let Network { vision: tower, connector, text } = Network::init(config, device);
+        // The picture's half stays int8 where the text's is int4.
+        let seeing = if precision == Precision::Int4 { Precision::Int8 } else { precision };
+        let mut random = Random::new(seed, seeing, device);
+        let tower = tower.map(|tower| filled(tower, &mut random)).transpose()?;
+        let connector = connector.map(|connector| filled(connector, &mut random)).transpose()?;
+        let text = filled(text, &mut Random { grouped: true, ..Random::new(!seed, precision, device) })?;
+        let shape = [1, 3, vision.tile, vision.tile];
+        let noise = Random::new(seed + 1, precision, device).normal(shape.iter().product());
+        let tile = Tensor::<4>::from_data(TensorData::new(noise, shape), device).div_scalar(DEVIATION);
+        let cache = text.cache(1, context, device);
+        Ok(Self { network: Network { vision: tower, connector, text }, tile, shuffle: vision.shuffle, cache, device: device.clone() })
+    }
+
+    /// What the tower makes of the tile: `[tokens, d]`.
+    ///
+    /// # Errors
+    /// Where the device does not answer.
+    pub fn see(&self) -> Result<Tensor<2>, ModelError> {
+        let seen = self.network.see(self.tile.clone(), self.shuffle).ok_or(ModelError::Unsupported { what: "read pictures" })?;
+        // A device that works ahead is waited for.
+        let _ = seen.clone().narrow(0, 0, 1).into_data();
+        Ok(seen)
+    }
+
+    /// Reads a picture's vectors and tokens after them, from the beginning: the logits of the next.
+    ///
+    /// # Errors
+    /// Where an id is beyond the vocabulary, or there is no room for so many.
+    pub fn read(&mut self, seen: Tensor<2>, ids: &[u32]) -> Result<Vec<f32>, ModelError> {
+        self.cache.truncate(0);
+        let text = &self.network.text;
+        let x = Tensor::cat(vec![seen.unsqueeze::<3>(), text.embed(ids, &self.device)?], 1);
+        text.last_logits(text.forward(x, &mut self.cache)?)
+    }
+
+    /// Reads one more token: the logits of the next.
+    ///
+    /// # Errors
+    /// Where an id is beyond the vocabulary, or there is no room for one more.
+    pub fn next(&mut self, id: u32) -> Result<Vec<f32>, ModelError> {
+        self.network.text.read(&[id], &mut self.cache, &self.device)
     }
 }
 
@@ -331,19 +387,16 @@ mod tests {
         let ids = [5, 99, 0, 17, 17, 3];
         for precision in [Precision::F32, Precision::Int8, Precision::Int4] {
             let decoder = Decoder::random(&config, precision, 2, &device).unwrap();
-            let mut cache = decoder.cache(&device);
-            let at_once = decoder.forward(&ids, &mut cache, &device).unwrap();
-            let mut cache = decoder.cache(&device);
-            let mut one_by_one = None;
-            for id in ids {
-                one_by_one = Some(decoder.forward(&[id], &mut cache, &device).unwrap());
-            }
-            let difference = (at_once.clone() - one_by_one.unwrap()).abs().max().into_scalar::<f32>();
-            let greatest = at_once.abs().max().into_scalar::<f32>();
+            let mut cache = decoder.cache(1, 20, &device);
+            let at_once = decoder.read(&ids, &mut cache, &device).unwrap();
+            let mut cache = decoder.cache(1, 20, &device);
+            let one_by_one = ids.map(|id| decoder.read(&[id], &mut cache, &device).unwrap()).into_iter().next_back().unwrap();
+            let difference = at_once.iter().zip(&one_by_one).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            let greatest = at_once.iter().map(|x| x.abs()).fold(0.0, f32::max);
             // Rows are rounded to bytes each by itself: only the order of sums differs, and what it pushes over a byte's middle.
             assert!(difference <= 0.02 * greatest, "{precision}: {difference} of {greatest}");
-            assert!(decoder.forward(&[100], &mut cache, &device).is_err());
-            assert!(decoder.forward(&[1; 15], &mut cache, &device).is_err());
+            assert!(decoder.read(&[100], &mut cache, &device).is_err());
+            assert!(decoder.read(&[1; 15], &mut cache, &device).is_err());
         }
     }
 

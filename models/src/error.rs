@@ -43,6 +43,12 @@ pub enum LoadError {
         /// What is wrong.
         reason: String,
     },
+    /// The chat template.
+    #[error("the bundle's chat template: {reason}; import the model again with its own template")]
+    ChatTemplate {
+        /// What is wrong.
+        reason: String,
+    },
     /// A weight that is not there.
     #[error("tensor {name} is missing; the model needs it with shape {expected:?}")]
     Missing {

@@ -12,6 +12,7 @@
 //! | [`owl`] | boxes for phrases: OWL-ViT and OWLv2 |
 //! | [`florence`] | captions, objects, texts and phrases, written with their places: Florence-2 |
 //! | [`pictures`] | a picture as the tensors that a tower reads |
+//! | [`smolvlm`] | pictures among the words of a language model: SmolVLM, Idefics3 |
 //! | [`llama`] | decoder-only language models |
 //! | [`architecture`] | known shapes with random weights, for measuring |
 //! | [`random`] | random numbers that are the same everywhere |
@@ -35,6 +36,7 @@ pub mod plan;
 pub mod random;
 pub mod registry;
 pub mod siglip;
+pub mod smolvlm;
 pub mod table;
 pub mod text;
 pub mod weights;

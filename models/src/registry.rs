@@ -1,11 +1,13 @@
 //! From a bundle to a model, and from a checkpoint's configuration to a bundle's plan: the one place that knows all families.
 
 use burn::tensor::Device;
-use ocelli_bundle::Bundle;
+use ocelli_bundle::{Bundle, Manifest};
 use ocelli_flow::Model;
+use serde_json::Value;
 
 use crate::plan::{Declared, OPEN_CLIP, Plan, PlanError};
-use crate::{LoadError, clip, florence, nano, owl, siglip};
+use crate::table::Row;
+use crate::{LoadError, clip, florence, nano, owl, siglip, smolvlm};
 
 /// Makes the model of one family.
 type Loader = fn(&Bundle, &Device) -> Result<Box<dyn Model>, LoadError>;
@@ -13,13 +15,18 @@ type Loader = fn(&Bundle, &Device) -> Result<Box<dyn Model>, LoadError>;
 /// Makes the plan of a checkpoint.
 type Planner = fn(&Declared<'_>) -> Result<Plan, PlanError>;
 
-/// Every family: its name in the manifest, and who loads it. A new one is one line here.
-const FAMILIES: &[(&str, Loader)] = &[
-    (nano::FAMILY, |bundle, device| Ok(Box::new(nano::Nano::load(bundle, device)?))),
-    (clip::FAMILY, |bundle, device| Ok(Box::new(clip::forward::load(bundle, device)?))),
-    (siglip::FAMILY, |bundle, device| Ok(Box::new(siglip::forward::load(bundle, device)?))),
-    (owl::FAMILY, |bundle, device| Ok(Box::new(owl::Owl::load(bundle, device)?))),
-    (florence::FAMILY, |bundle, device| Ok(Box::new(florence::Florence2::load(bundle, device)?))),
+/// Lists a family's tensors by the configuration in a manifest.
+type Table = fn(&Value) -> Result<Vec<Row>, LoadError>;
+
+/// Every family: its name in the manifest, who loads it, and its table of tensors, as transformers names them; nano is no checkpoint of
+/// others and has none. A new family is one line here.
+const FAMILIES: &[(&str, Loader, Option<Table>)] = &[
+    (nano::FAMILY, |bundle, device| Ok(Box::new(nano::Nano::load(bundle, device)?)), None),
+    (clip::FAMILY, |bundle, device| Ok(Box::new(clip::forward::load(bundle, device)?)), Some(clip::forward::table)),
+    (siglip::FAMILY, |bundle, device| Ok(Box::new(siglip::forward::load(bundle, device)?)), Some(siglip::forward::table)),
+    (smolvlm::FAMILY, |bundle, device| Ok(Box::new(smolvlm::SmolVlm::load(bundle, device)?)), Some(smolvlm::table)),
+    (owl::FAMILY, |bundle, device| Ok(Box::new(owl::Owl::load(bundle, device)?)), Some(owl::table)),
+    (florence::FAMILY, |bundle, device| Ok(Box::new(florence::Florence2::load(bundle, device)?)), Some(florence::table)),
 ];
 
 /// Every class of checkpoint that can be imported, and who reads its configuration.
@@ -30,6 +37,9 @@ const CLASSES: &[(&str, Planner)] = &[
     (OPEN_CLIP, clip::plan_open_clip),
     ("SiglipModel", siglip::plan),
     ("Siglip2Model", siglip::plan),
+    ("Idefics3ForConditionalGeneration", smolvlm::plan),
+    ("SmolVLMForConditionalGeneration", smolvlm::plan),
+    ("LlamaForCausalLM", smolvlm::plan_text),
     ("OwlViTForObjectDetection", owl::plan),
     ("Owlv2ForObjectDetection", owl::plan),
     ("Florence2ForConditionalGeneration", florence::plan),
@@ -38,12 +48,27 @@ const CLASSES: &[(&str, Planner)] = &[
 /// Loads the model of a bundle onto a device.
 pub fn load(bundle: &Bundle, device: &Device) -> Result<Box<dyn Model>, LoadError> {
     let family = &bundle.manifest().family;
-    match FAMILIES.iter().find(|(name, _)| name == family) {
-        Some((_, loader)) => loader(bundle, device),
-        None => {
-            Err(LoadError::Family { family: family.clone(), known: FAMILIES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ") })
-        }
+    match FAMILIES.iter().find(|(name, ..)| name == family) {
+        Some((_, loader, _)) => loader(bundle, device),
+        None => Err(unknown(family)),
     }
+}
+
+/// The tensors of a bundle's model, as its family's table lists them: names, shapes, kinds, and what transformers calls them. `None` where the
+/// family has no table.
+///
+/// # Errors
+/// Where the family is not known, or the configuration is not its.
+pub fn rows(manifest: &Manifest) -> Result<Option<Vec<Row>>, LoadError> {
+    match FAMILIES.iter().find(|(name, ..)| *name == manifest.family) {
+        Some((.., table)) => table.map(|table| table(&manifest.config)).transpose(),
+        None => Err(unknown(&manifest.family)),
+    }
+}
+
+fn unknown(family: &str) -> LoadError {
+    let known = FAMILIES.iter().map(|(name, ..)| *name).collect::<Vec<_>>().join(", ");
+    LoadError::Family { family: family.to_owned(), known }
 }
 
 /// How to make a bundle of a checkpoint.

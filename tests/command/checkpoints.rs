@@ -22,7 +22,8 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Every tensor that the configuration asks for, with values that can be told apart.
     pub fn of(config: Value, format: Format) -> Self {
-        let declared = Declared { tokens: Some(TokenizerFacts { attention_mask: false }), ..Declared::new(&config, format) };
+        let declared =
+            Declared { tokens: Some(TokenizerFacts { attention_mask: false, ..Default::default() }), ..Declared::new(&config, format) };
         let plan = registry::plan(&declared).unwrap();
         let mut tensors = Tensors::new();
         for piece in plan.rows.into_iter().flat_map(|row| row.pieces) {

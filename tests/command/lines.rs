@@ -76,7 +76,7 @@ fn frames_follow_the_contract() {
             check_detection(detection, width, height);
         }
         let caption = &line["caption"];
-        assert_eq!(keys(caption), BTreeSet::from(["text", "tokens", "logprob"]), "{caption}");
+        assert_eq!(keys(caption), BTreeSet::from(["text", "tokens", "logprob", "score"]), "{caption}");
         assert!(!caption["text"].as_str().unwrap().is_empty() && !caption["tokens"].as_array().unwrap().is_empty(), "{caption}");
         assert!(number(&caption["logprob"]) < 0.0, "{caption}");
     }

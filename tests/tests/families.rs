@@ -1,113 +1,22 @@
 //! CLIP, SigLIP and OWL-ViT equal transformers on the same weights: small checkpoints of `tools/reference`, imported, stage by stage.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use ocelli_bundle::Bundle;
-use ocelli_convert::{Options, import};
-use ocelli_flow::{BoundingBox, GroundOptions, InputTensor, InputValues, Inputs, Model, ModelError};
+use ocelli_flow::{BoundingBox, GroundOptions, InputValues, Inputs, ModelError};
 use ocelli_models::joint::JointConfig;
 use ocelli_models::joint::model::Towers;
 use ocelli_models::table::Storage;
 use ocelli_models::weights;
-use ocelli_ops::device::{DeviceChoice, select};
 use ocelli_pipeline::picture;
-use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
-use crate::root;
+use crate::checkpoint::{Checkpoint, RELATIVE, cosine, devices, relative};
 
 /// Everything but OWL-ViT.
 const JOINT: [&str; 8] =
     ["clip/tiny", "clip/eos", "clip/vision", "clip/text", "clip/openclip", "siglip/tiny", "siglip/gemma", "siglip/naflex"];
 const OWL: [&str; 2] = ["owl/owlvit", "owl/owlv2"];
-/// Of the length of what is expected: single precision, over a handful of layers, in another order of sums.
-const RELATIVE: f32 = 1e-4;
-
-/// A checkpoint's expected values, and the bundle that it becomes.
-struct Checkpoint {
-    name: &'static str,
-    folder: PathBuf,
-    bytes: Vec<u8>,
-    facts: Value,
-    bundle: Bundle,
-    _place: tempfile::TempDir,
-}
-
-impl Checkpoint {
-    fn new(name: &'static str, storage: Storage) -> Self {
-        let folder = root().join("tests/goldens").join(name);
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("x.ocelli");
-        import(&folder, &path, &Options { storage, name: None }, &mut |_, _| {}).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let facts = serde_json::from_slice(&fs::read(folder.join("expected.json")).unwrap()).unwrap();
-        let bytes = fs::read(folder.join("expected.safetensors")).unwrap();
-        Self { name, bytes, facts, bundle: Bundle::open(&path).unwrap(), folder, _place: place }
-    }
-
-    fn tensor(&self, name: &str) -> Option<InputTensor> {
-        let file = SafeTensors::deserialize(&self.bytes).unwrap();
-        let view = file.tensor(name).ok()?;
-        let data = view.data();
-        let values = match view.dtype() {
-            Dtype::F32 => InputValues::F32(data.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()),
-            Dtype::I64 => InputValues::I64(data.as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect()),
-            Dtype::I32 => InputValues::I64(data.as_chunks().0.iter().map(|bytes| i32::from_le_bytes(*bytes).into()).collect()),
-            other => panic!("{name}: {other:?}"),
-        };
-        Some(InputTensor { name: name.split('.').next().unwrap().to_owned().into(), shape: view.shape().to_vec(), values })
-    }
-
-    fn floats(&self, name: &str) -> Vec<f32> {
-        match self.tensor(name).unwrap_or_else(|| panic!("{}: no {name}", self.name)).values {
-            InputValues::F32(values) => values,
-            InputValues::I64(_) => panic!("{name} is of integers"),
-        }
-    }
-
-    fn strings(&self, key: &str) -> Vec<String> {
-        self.facts[key].as_array().into_iter().flatten().map(|text| text.as_str().unwrap().to_owned()).collect()
-    }
-
-    fn pictures(&self) -> Vec<String> {
-        if self.tensor("pixel_values.wide").is_some() { self.strings("pictures") } else { Vec::new() }
-    }
-
-    /// The reference's own pixels of a picture.
-    fn pixels(&self, picture: &str) -> Inputs {
-        let size = image::image_dimensions(self.file(picture)).unwrap();
-        let names = ["pixel_values", "pixel_attention_mask", "spatial_shapes"];
-        let tensors = names.iter().filter_map(|name| self.tensor(&format!("{name}.{picture}"))).collect();
-        Inputs { width: size.0, height: size.1, tensors }
-    }
-
-    fn file(&self, picture: &str) -> PathBuf {
-        self.folder.join("pictures").join(format!("{picture}.png"))
-    }
-
-    fn model(&self, device: &Device) -> Box<dyn Model> {
-        ocelli_models::load(&self.bundle, device).unwrap_or_else(|error| panic!("{}: {error}", self.name))
-    }
-}
-
-fn devices() -> Vec<Device> {
-    let mut choices = vec![DeviceChoice::Cpu];
-    choices.extend(cfg!(feature = "ndarray").then_some(DeviceChoice::NdArray));
-    choices.into_iter().map(|choice| select(choice).unwrap()).collect()
-}
-
-fn relative(found: &[f32], expected: &[f32]) -> f32 {
-    assert_eq!(found.len(), expected.len());
-    let square = |x: f32| f64::from(x) * f64::from(x);
-    let off: f64 = found.iter().zip(expected).map(|(a, b)| square(a - b)).sum();
-    (off / expected.iter().map(|&b| square(b)).sum::<f64>()).sqrt() as f32
-}
-
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
-    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
-}
 
 #[test]
 fn pictures_and_texts_get_the_vectors_of_transformers() {

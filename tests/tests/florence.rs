@@ -230,7 +230,7 @@ fn tokens_are_those_of_transformers() {
             }
             let mut state = network.text.cache(&memory, 1 + settings.max_tokens);
             let logits = network.text.step(&[config.text.start], &mut state).unwrap();
-            let start = Start { state, logits, prompt: vec![config.text.start] };
+            let start = Start { state: &mut state, logits, prompt: vec![config.text.start] };
             let found = generate(&network.text, start, &settings, Vec::new(), &mut ()).unwrap();
             let tokens = ids(&expected["tokens"]);
             longest = longest.max(tokens.len());

@@ -1,7 +1,7 @@
 //! The targets of `fuzz/` on their seeds and on variations of them: what can be had of fuzzing without a nightly compiler.
 //!
 //! Variations are the same every time: bytes are flipped, set to values that break things, cut off, repeated, or taken from another seed.
-//! `OCELLI_FUZZ_ROUNDS` asks for more of each seed.
+//! `OCELLI_FUZZ_ROUNDS` asks for more of each seed, `OCELLI_FUZZ_TARGET` for one target alone.
 
 #[path = "../../fuzz/src/lib.rs"]
 mod targets;
@@ -73,7 +73,8 @@ fn vary(seed: &[u8], others: &[Vec<u8>], chance: &mut Chance) -> Vec<u8> {
 fn nothing_that_is_read_can_panic() {
     let rounds = std::env::var("OCELLI_FUZZ_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(ROUNDS);
     let mut failed = Vec::new();
-    for (name, target) in TARGETS {
+    let only = std::env::var("OCELLI_FUZZ_TARGET").ok();
+    for (name, target) in TARGETS.into_iter().filter(|(name, _)| only.as_deref().is_none_or(|only| only == *name)) {
         let folder = root().join("fuzz/seeds").join(name);
         let files = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();

@@ -6,6 +6,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
+use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
 use ocelli_models::blocks::RmsNorm;
 use ocelli_models::blocks::vit::ViTLayer;
@@ -108,7 +109,16 @@ fn encoder_layer(weights: Weights, device: &Device) -> Vec<f32> {
     let mut noise = Noise(1);
     let norm = || LayerNorm::init(d, device);
     let linears = [(d, 3 * d), (d, d), (d, hidden), (hidden, d)].map(|(k, n)| noise.linear(k, n, true, weights, device));
-    let layer = ViTLayer::new([norm(), norm()], linears, 4, Activation::QuickGelu);
+    let [qkv, output, up, down] = linears;
+    let layer = ViTLayer {
+        norm1: norm(),
+        qkv,
+        output,
+        norm2: norm(),
+        up,
+        down,
+        ..ViTLayer::init(d, hidden, 4, Activation::QuickGelu, 1e-5, device)
+    };
     let x = noise.tensor([2, 17, d], 1.0, device);
     values(layer.forward(x.clone()) - x)
 }
@@ -122,24 +132,25 @@ fn decoder_layer(weights: Weights, device: &Device) -> Vec<f32> {
         layers: 1,
         heads: 4,
         kv_heads: 2,
+        head: 16,
         hidden: 96,
         rotary_base: 10_000.0,
         epsilon: 1e-5,
         context: 16,
+        tied: true,
     };
-    let (d, kv) = (config.width, config.kv_heads * config.head());
+    let d = config.width;
     let mut noise = Noise(2);
-    let ones = |gain: f32| Tensor::<1>::full([d], gain, device);
-    let epsilon = config.epsilon;
-    let norm = |gain: f32| RmsNorm::new(ones(gain), epsilon);
-    let shapes = [(d, d + 2 * kv), (d, d), (d, 2 * config.hidden), (config.hidden, d)];
-    let linears = shapes.map(|(k, n)| noise.linear(k, n, false, weights, device));
-    let layer = Layer::new([norm(1.0), norm(1.0)], linears);
-    let table = Packed::from_floats(config.vocabulary, d, &noise.normal(config.vocabulary * d, 1.0), device).unwrap();
-    let decoder = Decoder::new(config, table, vec![layer], norm(0.125), device);
-    let mut cache = decoder.cache(device);
-    let mut logits = values(decoder.forward(&[5, 49, 0, 17, 17, 3], &mut cache, device).unwrap());
-    logits.extend(values(decoder.forward(&[8, 30], &mut cache, device).unwrap()));
+    let gain = |gain: f32| RmsNorm::new(Tensor::full([d], gain, device), config.epsilon);
+    let mut decoder = Decoder::init(&config, device);
+    let shapes = [(d, config.q_width() + 2 * config.kv_width()), (d, d), (d, 2 * config.hidden), (config.hidden, d)];
+    let [qkv, output, gate_up, down] = shapes.map(|(k, n)| noise.linear(k, n, false, weights, device));
+    decoder.layers = vec![Layer { attention_norm: gain(1.0), qkv, output, feed_forward_norm: gain(1.0), gate_up, down }];
+    decoder.tokens = Param::from_tensor(noise.tensor([config.vocabulary, d], 1.0, device));
+    decoder.norm = gain(0.125);
+    let mut cache = decoder.cache(1, config.context, device);
+    let mut logits = decoder.read(&[5, 49, 0, 17, 17, 3], &mut cache, device).unwrap();
+    logits.extend(decoder.read(&[8, 30], &mut cache, device).unwrap());
     logits
 }
 

@@ -5,6 +5,8 @@
 mod backbone;
 /// The bundle that is shipped: whole, complete, within its size, and every flipped byte noticed.
 mod bundle;
+/// Checkpoints with what is expected of them, for the families' tests.
+mod checkpoint;
 /// Dependencies point only down: the manifests against the rule.
 mod dependencies;
 /// CLIP, SigLIP and OWL-ViT against transformers, stage by stage.
@@ -22,6 +24,8 @@ mod precision;
 mod prompts;
 /// What the README promises: its commands, its links.
 mod readme;
+/// SmolVLM, Idefics3 and Llama against transformers: prompts, layers, what is written.
+mod smolvlm;
 /// Words to token ids and back, as an independent implementation has them.
 mod tokenizer;
 

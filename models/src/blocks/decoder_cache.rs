@@ -62,6 +62,17 @@ impl DecoderCache {
         self.layers = layers.into_iter().map(|past| past.map(|past| reorder_rows(past, rows, used))).collect();
     }
 
+    /// The same with room for `context` tokens.
+    pub fn grown(self, context: usize) -> Self {
+        let grow = |past: Tensor<3>| {
+            let [rows, _, width] = past.dims();
+            let room = Tensor::zeros([rows, context, width], &past.device());
+            room.slice_assign([0..rows, 0..self.tokens, 0..width], past.narrow(1, 0, self.tokens))
+        };
+        let layers = self.layers.into_iter().map(|past| past.map(grow)).collect();
+        Self { layers, context, memory: self.memory, tokens: self.tokens }
+    }
+
     /// A copy of which beams may be made, while this one keeps what it holds.
     pub fn fork(&self) -> Self {
         Self { layers: self.layers.clone(), memory: self.memory.clone(), ..*self }

@@ -51,6 +51,17 @@ impl RmsNorm {
         Self { gamma: Param::from_tensor(gamma), epsilon }
     }
 
+    /// Over `d` channels.
+    pub fn init(d: usize, epsilon: f64, device: &Device) -> Self {
+        Self { gamma: Initializer::Ones.init([d], device), epsilon }
+    }
+
+    /// `[..., d]` → the same.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let root = x.clone().powi_scalar(2).mean_dim(D - 1).add_scalar(self.epsilon).sqrt();
+        x / root * self.gamma.val().unsqueeze()
+    }
+
     /// As a linear layer takes it before its product.
     pub fn before(&self) -> Before {
         Before::RmsNorm { weight: self.gamma.val(), epsilon: self.epsilon as f32 }

@@ -84,6 +84,11 @@ impl VisionTower {
         self.see(self.patches.forward(patches) + positions)
     }
 
+    /// The same for pictures of `side` pixels with these positions, `[tokens, d]`.
+    pub(crate) fn resized(self, positions: Tensor<2>, side: usize) -> Self {
+        Self { positions: Param::from_tensor(positions), side, ..self }
+    }
+
     /// From embedded tokens `[batch, tokens, d]` on.
     fn see(&self, mut x: Tensor<3>) -> Seen {
         let [batch, _, d] = x.dims();

@@ -23,12 +23,19 @@ pub mod tensors;
 pub use config::FlorenceConfig;
 pub use model::Florence2;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::LoadError;
 use crate::plan::{Declared, Plan, PlanError, TextPlan};
+use crate::table::Row;
 
 /// The manifest's name of it.
 pub const FAMILY: &str = "florence";
+
+/// The table of tensors of a manifest's configuration.
+pub fn table(config: &Value) -> Result<Vec<Row>, LoadError> {
+    Ok(tensors::rows(&FlorenceConfig::from_json(config)?))
+}
 
 /// How to import `Florence2ForConditionalGeneration`.
 pub fn plan(declared: &Declared<'_>) -> Result<Plan, PlanError> {

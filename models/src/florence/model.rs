@@ -100,7 +100,7 @@ impl Florence2 {
         let mut state = text.cache(&memory, 1 + settings.max_tokens);
         let logits = text.step(&[start], &mut state)?;
         let mut ending = Ending::new(detokenizer, &options.stop, listener);
-        let begun = Start { state, logits, prompt: vec![start] };
+        let begun = Start { state: &mut state, logits, prompt: vec![start] };
         let found = generate(text, begun, &settings, Vec::new(), &mut ending)?;
         let text = ending.finish(&found.tokens);
         let Hypothesis { mut tokens, mut logprobs, score, finish } = found;

@@ -1,13 +1,15 @@
-//! Token ids to logits, with a cache of keys and values.
+//! Token ids, or vectors in their place, to logits, with a cache of keys and values.
 
-use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor};
+use burn::module::{Module, Param};
+use burn::nn::Initializer;
+use burn::tensor::{Device, Int, Tensor, module};
 use ocelli_flow::ModelError;
-use ocelli_ops::{Activation, AttentionOptions, Before, KeyValueCache, Packed, RotaryTable, cached_attention, embedding};
+use ocelli_ops::{Activation, After, AttentionOptions, Before, KeyValueCache, Packed, RotaryTable, cached_attention};
 
 use super::config::DecoderConfig;
-use crate::blocks::{Linear, RmsNorm};
+use crate::blocks::{DecoderCache, Linear, RmsNorm};
 use crate::linears;
+use crate::text::generate::StepDecoder;
 
 /// A layer: grouped-query attention and a gated feed-forward network.
 #[derive(Module, Debug)]
@@ -16,7 +18,7 @@ pub struct Layer {
     pub attention_norm: RmsNorm,
     /// `[d, (heads + 2 kv_heads) · head]`: queries, keys and values side by side.
     pub qkv: Linear,
-    /// `[d, d]`
+    /// `[heads · head, d]`
     pub output: Linear,
     /// Before the feed-forward network.
     pub feed_forward_norm: RmsNorm,
@@ -29,101 +31,151 @@ pub struct Layer {
 linears!(Layer { qkv, output, gate_up, down });
 
 impl Layer {
-    /// A layer of these parts.
-    pub fn new(norms: [RmsNorm; 2], linears: [Linear; 4]) -> Self {
-        let ([attention_norm, feed_forward_norm], [qkv, output, gate_up, down]) = (norms, linears);
-        Self { attention_norm, qkv, output, feed_forward_norm, gate_up, down }
+    fn init(config: &DecoderConfig, device: &Device) -> Self {
+        let (d, q, kv) = (config.width, config.q_width(), config.kv_width());
+        let norm = || RmsNorm::init(d, config.epsilon, device);
+        let linear = |input, output| Linear::init_as(input, output, false, device);
+        Self {
+            attention_norm: norm(),
+            qkv: linear(d, q + 2 * kv),
+            output: linear(q, d),
+            feed_forward_norm: norm(),
+            gate_up: linear(d, 2 * config.hidden),
+            down: linear(config.hidden, d),
+        }
     }
 }
 
-/// A decoder; its token table is the output layer, too.
+/// A decoder.
 #[derive(Module, Debug)]
 pub struct Decoder {
+    /// `[vocabulary, d]`; the output layer, too, where there is no other.
+    pub tokens: Param<Tensor<2>>,
     /// Layers.
     pub layers: Vec<Layer>,
     /// After the last one.
     pub norm: RmsNorm,
+    /// `[d, vocabulary]`
+    pub head: Option<Linear>,
     #[module(skip)]
-    tokens: Packed,
+    table: Option<Packed>,
     #[module(skip)]
     angles: RotaryTable,
     #[module(skip)]
     config: DecoderConfig,
 }
 
-linears!(Decoder { layers });
-
-/// Keys and values of the tokens so far, of every layer.
-#[derive(Debug)]
-pub struct Cache {
-    /// `[1, context, kv_heads · head]`, keys and values.
-    layers: Vec<KeyValueCache>,
-    tokens: usize,
-}
-
-impl Cache {
-    /// Tokens so far.
-    pub fn tokens(&self) -> usize {
-        self.tokens
-    }
-
-    /// Forgets all but the first `tokens`.
-    pub fn truncate(&mut self, tokens: usize) {
-        self.tokens = self.tokens.min(tokens);
-    }
-}
+linears!(Decoder { layers, head } tables { tokens => table });
 
 impl Decoder {
-    /// A decoder of these parts.
-    pub fn new(config: DecoderConfig, tokens: Packed, layers: Vec<Layer>, norm: RmsNorm, device: &Device) -> Self {
-        let angles = RotaryTable::new(config.context, config.head(), config.rotary_base, device);
-        Self { layers, norm, tokens, angles, config }
+    /// A decoder with random weights.
+    pub fn init(config: &DecoderConfig, device: &Device) -> Self {
+        let small = Initializer::Normal { mean: 0.0, std: 0.02 };
+        Self {
+            tokens: small.init([config.vocabulary, config.width], device),
+            layers: (0..config.layers).map(|_| Layer::init(config, device)).collect(),
+            norm: RmsNorm::init(config.width, config.epsilon, device),
+            head: (!config.tied).then(|| Linear::init_as(config.width, config.vocabulary, false, device)),
+            table: None,
+            angles: RotaryTable::new(config.context, config.head, config.rotary_base, device),
+            config: config.clone(),
+        }
     }
 
-    /// An empty cache.
-    pub fn cache(&self, device: &Device) -> Cache {
-        let shape = [1, self.config.context, self.config.kv_heads * self.config.head()];
-        let empty = || [Tensor::zeros(shape, device), Tensor::zeros(shape, device)];
-        Cache { layers: self.layers.iter().map(|_| empty()).collect(), tokens: 0 }
+    /// Its shape.
+    pub fn config(&self) -> &DecoderConfig {
+        &self.config
     }
 
-    /// The logits of the token after `ids`, which follow on what the cache holds: `[vocabulary]`.
+    /// An empty cache for `rows` sequences of at most `context` tokens.
+    pub fn cache(&self, rows: usize, context: usize, device: &Device) -> DecoderCache {
+        DecoderCache::new(self.layers.len(), rows, context, self.config.kv_width(), Vec::new(), device)
+    }
+
+    /// The vectors of tokens: `[1, ids, d]`.
     ///
     /// # Errors
-    /// Where an id is beyond the vocabulary, or the cache has no room for so many.
-    pub fn forward(&self, ids: &[u32], cache: &mut Cache, device: &Device) -> Result<Tensor<1>, ModelError> {
-        let (first, count) = (cache.tokens, ids.len());
-        let failed = |reason: String| ModelError::Compute { stage: "decode", reason };
+    /// Where an id is beyond the vocabulary.
+    pub fn embed(&self, ids: &[u32], device: &Device) -> Result<Tensor<3>, ModelError> {
         if let Some(id) = ids.iter().find(|&&id| id as usize >= self.config.vocabulary) {
             return Err(failed(format!("token {id} is beyond the vocabulary of {}", self.config.vocabulary)));
         }
-        if count == 0 || first + count > self.config.context {
-            return Err(failed(format!("{count} tokens after {first} where {} are the most", self.config.context)));
-        }
         let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
         let ids = Tensor::<1, Int>::from_data(ids.as_slice(), device);
-        let mut x = embedding(ids, &self.tokens).unsqueeze::<3>(); // [1, count, d]
-        // Moved out and in again: a tensor that only one owns is written in place.
-        for (layer, past) in self.layers.iter().zip(std::mem::take(&mut cache.layers)) {
-            let (y, past) = self.layer(layer, x, past, first);
-            x = y;
-            cache.layers.push(past);
+        Ok(match &self.table {
+            Some(table) => ocelli_ops::embedding(ids, table).unsqueeze::<3>(),
+            None => module::embedding(self.tokens.val(), ids.unsqueeze::<2>()),
+        })
+    }
+
+    /// The layers: vectors `[rows, tokens, d]`, which follow what the cache holds, to the same before the last norm.
+    ///
+    /// # Errors
+    /// Where the cache has no room for so many.
+    pub fn forward(&self, x: Tensor<3>, cache: &mut DecoderCache) -> Result<Tensor<3>, ModelError> {
+        let (first, count, most) = (cache.tokens(), x.dims()[1], cache.context().min(self.config.context));
+        if count == 0 || first + count > most {
+            return Err(failed(format!("{count} tokens after {first} where {most} are the most")));
         }
-        cache.tokens += count;
-        let last = x.narrow(1, count - 1, 1);
-        let after = ocelli_ops::After { bias: None, activation: Activation::None, residual: None };
-        Ok(ocelli_ops::linear(last, self.norm.before(), &self.tokens, after).reshape([self.config.vocabulary]))
+        Ok(cache.advance(x, |i, x, past, first, _| self.layer(&self.layers[i], x, past, first)))
+    }
+
+    /// The output layer over `[rows, tokens, d]`: `[rows, tokens, vocabulary]`.
+    pub fn logits(&self, x: Tensor<3>) -> Tensor<3> {
+        match (&self.head, &self.table) {
+            (Some(head), _) => head.apply(x, self.norm.before(), Activation::None, None),
+            (None, Some(table)) => ocelli_ops::linear(x, self.norm.before(), table, After::default()),
+            (None, None) => module::linear(self.norm.forward(x), self.tokens.val().transpose(), None),
+        }
+    }
+
+    /// The logits of the token after each row's last.
+    ///
+    /// # Errors
+    /// Where the device does not answer.
+    pub fn last_logits(&self, x: Tensor<3>) -> Result<Vec<f32>, ModelError> {
+        let count = x.dims()[1];
+        let logits = self.logits(x.narrow(1, count - 1, 1));
+        logits.into_data().try_into_vec().map_err(|error| failed(error.to_string()))
+    }
+
+    /// Reads tokens, which follow on what the cache holds: the logits of the next.
+    ///
+    /// # Errors
+    /// Where an id is beyond the vocabulary, or the cache has no room for so many.
+    pub fn read(&self, ids: &[u32], cache: &mut DecoderCache, device: &Device) -> Result<Vec<f32>, ModelError> {
+        let x = self.forward(self.embed(ids, device)?, cache)?;
+        self.last_logits(x)
     }
 
     /// One layer, and its keys and values with those of the tokens from `first` on.
     fn layer(&self, layer: &Layer, x: Tensor<3>, cache: KeyValueCache, first: usize) -> (Tensor<3>, KeyValueCache) {
         let DecoderConfig { heads, kv_heads, .. } = self.config;
         let qkv = layer.qkv.apply(x.clone(), layer.attention_norm.before(), Activation::None, None);
-        let scale = (self.config.head() as f32).sqrt().recip();
+        let scale = (self.config.head as f32).sqrt().recip();
         let options = AttentionOptions { heads, kv_heads, scale, causal: true, fast: layer.qkv.is_quantized() };
         let (joined, cache) = cached_attention(qkv, cache, Some(&self.angles), first, options, false);
         let x = layer.output.plus(joined, x);
         let gated = layer.gate_up.apply(x.clone(), layer.feed_forward_norm.before(), Activation::None, None);
         (layer.down.apply(gated, Before::SiluMul, Activation::None, Some(x)), cache)
     }
+}
+
+impl StepDecoder for Decoder {
+    type State = DecoderCache;
+
+    fn step(&self, tokens: &[u32], state: &mut DecoderCache) -> Result<Vec<f32>, ModelError> {
+        let device = self.norm.gamma.device();
+        let x = self.embed(tokens, &device)?.swap_dims(0, 1); // [rows, 1, d]
+        let x = self.forward(x, state)?;
+        self.last_logits(x)
+    }
+
+    fn reorder(&self, state: &mut DecoderCache, rows: &[usize]) {
+        state.reorder(rows);
+    }
+}
+
+fn failed(reason: String) -> ModelError {
+    ModelError::Compute { stage: "decode", reason }
 }

@@ -3,6 +3,8 @@
 
 pub mod config;
 pub mod decoder;
+pub mod session;
+pub mod tensors;
 
 pub use config::DecoderConfig;
-pub use decoder::{Cache, Decoder};
+pub use decoder::Decoder;

@@ -224,7 +224,7 @@ impl Captioner {
         let [pictures, ..] = memory_tokens.dims();
         let mut state = self.start(memory_tokens);
         let logits = self.step(&vec![start; pictures], &mut state)?;
-        beams(self, Start { state, logits, prompt: vec![start] }, pictures, settings, search, &mut ())
+        beams(self, Start { state: &mut state, logits, prompt: vec![start] }, pictures, settings, search, &mut ())
     }
 
     /// Most tokens that can be written after the start token.

@@ -14,12 +14,19 @@ pub mod tensors;
 pub use config::OwlConfig;
 pub use model::Owl;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::LoadError;
 use crate::plan::{Declared, Plan, PlanError, TextPlan};
+use crate::table::Row;
 
 /// The manifest's name of it.
 pub const FAMILY: &str = "owl";
+
+/// The table of tensors of a manifest's configuration.
+pub fn table(config: &Value) -> Result<Vec<Row>, LoadError> {
+    Ok(tensors::rows(&OwlConfig::from_json(config)?))
+}
 
 /// How to import `OwlViTForObjectDetection` and `Owlv2ForObjectDetection`.
 pub fn plan(declared: &Declared<'_>) -> Result<Plan, PlanError> {

@@ -11,7 +11,7 @@ use crate::table::Row;
 pub const OPEN_CLIP: &str = "open_clip";
 
 /// What a checkpoint says of itself.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Declared<'a> {
     /// Its configuration.
     pub config: &'a Value,
@@ -35,10 +35,14 @@ pub enum Format {
 }
 
 /// What `tokenizer_config.json` says that a model must know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TokenizerFacts {
     /// Whether the processor hands the model an attention mask (`model_input_names`).
     pub attention_mask: bool,
+    /// `bos_token`
+    pub start: Option<String>,
+    /// `eos_token`
+    pub end: Option<String>,
 }
 
 /// How to make the bundle.

@@ -12,7 +12,7 @@ pub fn of_transformers(declared: &Declared<'_>) -> Result<JointConfig, PlanError
     let fields = Fields::new(declared.config);
     let flexible = declared.class() == "Siglip2Model" || fields.text("model_type") == Some("siglip2");
     let vision = vision(&fields.below_or_default("vision_config"), flexible)?;
-    let masked = declared.tokens.is_some_and(|tokens| tokens.attention_mask);
+    let masked = declared.tokens.as_ref().is_some_and(|tokens| tokens.attention_mask);
     let text = text(&fields.below_or_default("text_config"), masked)?;
     let config = JointConfig { vision: Some(vision), text: Some(text), scoring: Scoring::Sigmoid };
     fields.sound(config.check())?;

@@ -48,7 +48,10 @@ fn listed(rows: &[Row]) -> Vec<(String, Vec<usize>)> {
 }
 
 fn planned(config: &Value, format: Format) -> Result<Plan, PlanError> {
-    registry::plan(&Declared { tokens: Some(TokenizerFacts { attention_mask: true }), ..Declared::new(config, format) })
+    registry::plan(&Declared {
+        tokens: Some(TokenizerFacts { attention_mask: true, ..Default::default() }),
+        ..Declared::new(config, format)
+    })
 }
 
 fn towers() -> Value {

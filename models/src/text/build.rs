@@ -15,7 +15,7 @@ use tokenizers::normalizers::{Lowercase, Sequence};
 use tokenizers::{AddedToken, NormalizerWrapper, PaddingDirection, PaddingParams, PaddingStrategy, TruncationDirection, TruncationParams};
 
 use super::{charsmap, sentencepiece};
-use crate::plan::TextPlan;
+use crate::plan::{TextPlan, TokenizerFacts};
 
 /// Longest file of a tokenizer that is read, in bytes: four times Gemma's.
 pub const MAX_TOKENIZER_BYTES: u64 = 1 << 27;
@@ -141,6 +141,11 @@ impl TokenizerFiles {
         };
         tokenizer.with_padding(padding);
         tokenizer.to_string(false).map_err(|error| wrong(error.to_string()))
+    }
+
+    /// What a model must know of it.
+    pub fn facts(&self) -> TokenizerFacts {
+        TokenizerFacts { attention_mask: self.attention_mask(), start: self.special("bos_token"), end: self.special("eos_token") }
     }
 
     fn class(&self) -> Class {

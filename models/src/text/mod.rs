@@ -3,9 +3,11 @@
 pub mod build;
 pub mod cache;
 mod charsmap;
+pub mod chat;
 pub mod codec;
 pub mod encoder;
 pub mod generate;
+pub mod grammar;
 pub mod prompt;
 mod protobuf;
 mod sentencepiece;
@@ -13,9 +15,11 @@ pub mod tokenizer;
 pub mod tower;
 
 pub use cache::PromptCache;
+pub use chat::ChatTemplate;
 pub use codec::Codec;
 pub use encoder::{TextConfig, TextEncoder};
 pub use generate::{Hypothesis, Start, StepDecoder};
+pub use grammar::TokenBytes;
 pub use prompt::{Prompt, PromptTokenizer};
 pub use tokenizer::Tokenizer;
 pub use tower::{TextTower, TextTowerConfig};

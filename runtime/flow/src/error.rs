@@ -74,6 +74,12 @@ pub enum ModelError {
         /// What is wrong and what to do.
         reason: String,
     },
+    /// A prompt that cannot be made, or that does not fit the pictures or the model.
+    #[error("{reason}")]
+    Prompt {
+        /// What is wrong and what to do.
+        reason: String,
+    },
     /// An option out of range.
     #[error("{option}: {reason}")]
     Option {

@@ -51,6 +51,32 @@ pub enum Line<'a> {
         #[serde(flatten)]
         caption: Caption<'a>,
     },
+    /// `ocelli ask`.
+    Answer {
+        /// The pictures' paths as they were given.
+        images: &'a [String],
+        /// As it was asked.
+        question: &'a str,
+        /// The answer.
+        text: &'a str,
+        /// Generated ids, without prompt, start and end tokens.
+        tokens: &'a [u32],
+        /// Natural logarithm, summed over the tokens.
+        logprob: f32,
+        /// What beams are compared by; without beams `logprob`.
+        score: f32,
+        /// Why it ends there: `end`, `length`, `stop`, `cancelled`.
+        finish: &'static str,
+    },
+    /// `ocelli match`: texts in the order in which they were given.
+    Match {
+        /// The picture's path as it was given.
+        image: &'a str,
+        /// What scores are: `itm`, `sigmoid`, `clip_score`.
+        kind: &'a str,
+        /// One a text.
+        scores: Vec<MatchScore<'a>>,
+    },
     /// `ocelli run`: all that was found out about one frame.
     Frame(Frame<'a>),
     /// Something could not be read; the rest goes on.
@@ -89,6 +115,24 @@ impl<'a> Line<'a> {
         Self::Caption { image, caption: caption.into() }
     }
 
+    /// An answer to a question about pictures.
+    pub fn answer(images: &'a [String], question: &'a str, answer: &'a flow::Generation) -> Self {
+        let finish = match answer.finish {
+            flow::Finish::End => "end",
+            flow::Finish::Length => "length",
+            flow::Finish::Stop => "stop",
+            flow::Finish::Cancelled => "cancelled",
+        };
+        let flow::Generation { text, tokens, score, .. } = answer;
+        Self::Answer { images, question, text: text.trim(), tokens, logprob: answer.logprob(), score: *score, finish }
+    }
+
+    /// How well texts fit a picture.
+    pub fn matches(image: &'a str, kind: &'a str, texts: &[&'a str], matches: &[flow::Match]) -> Self {
+        let score = |(&text, found): (&&'a str, &flow::Match)| MatchScore { text, score: found.score, cosine: found.cosine };
+        Self::Match { image, kind, scores: texts.iter().zip(matches).map(score).collect() }
+    }
+
     /// One frame of a stream.
     pub fn frame(result: &'a flow::FrameResult) -> Self {
         Self::Frame(Frame {
@@ -117,6 +161,18 @@ impl<'a> Line<'a> {
         line.push(b'\n');
         out.write_all(&line)
     }
+}
+
+/// A text and how well it fits a picture.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MatchScore<'a> {
+    /// As it was given.
+    pub text: &'a str,
+    /// 0 to 1, but for `clip_score`, which may reach 2.5.
+    pub score: f32,
+    /// Of the embeddings; left out where the model has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cosine: Option<f32>,
 }
 
 /// A label and how well it fits.

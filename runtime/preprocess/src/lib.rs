@@ -5,6 +5,7 @@
 //! | [`recipe`] | what an image processor does, read from Hugging Face's or OpenCLIP's description: [`Recipe`] |
 //! | [`processor`] | a picture to a model's input, as a recipe says: [`Processor`], [`Prepared`] |
 //! | [`source`] | the picture as it lies in memory, a camera's YUYV and NV12 included: [`Source`] |
+//! | [`tiles`] | a picture cut into tiles: [`Tiles`] |
 //! | [`geometry`] | from the model's input to pixels of the source picture: [`Geometry`] |
 //! | [`filter`] | how resized pixels average the picture: [`Filter`] |
 //! | [`mod@squash`] | nano's input: the whole picture resized to a square, then normalised: [`Squash`], [`squash()`] |
@@ -30,6 +31,7 @@ mod resample;
 pub mod source;
 pub mod squash;
 pub mod taps;
+pub mod tiles;
 
 pub use filter::Filter;
 pub use geometry::Geometry;
@@ -37,3 +39,4 @@ pub use processor::{Patches, PrepareError, Prepared, Processor};
 pub use recipe::{Centre, Normalise, Recipe, RecipeError, Resize, Size};
 pub use source::{Source, SourceTooShort, YuvRange};
 pub use squash::{Squash, squash};
+pub use tiles::Tiles;

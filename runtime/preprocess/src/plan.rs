@@ -69,6 +69,8 @@ impl Plan {
             Some(Resize::ShortestEdge { edge, longest: None }) => shortest_edge(height, width, edge),
             Some(Resize::ShortestEdge { edge, longest: Some(longest) }) => between_edges(height, width, edge, longest),
             Some(Resize::Squash(size) | Resize::PadSquare(size)) => [size.height, size.width].map(u64::from),
+            // What is found in the whole picture lies in its whole.
+            Some(Resize::Tiles { side, .. }) => [side, side].map(u64::from),
             Some(Resize::Patches { patch, max_patches }) => {
                 let size @ [rows, columns] = patches(height, width, patch, max_patches).map(u64::from);
                 // A picture a million times as long as its patches are many.

@@ -11,6 +11,7 @@ use crate::plan::{Plan, Span};
 use crate::recipe::{MOST_SIDE, Normalise, Recipe, RecipeError, Resize};
 use crate::resample::Resample;
 use crate::source::Source;
+use crate::tiles::{Steps, Tiles, steps};
 
 /// A model's input, made from one picture.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +25,8 @@ pub struct Prepared {
     pub width: u32,
     /// How the patches lie, where the input is a list of them.
     pub patches: Option<Patches>,
+    /// How the tiles lie, where the input is a list of them, `[tiles.count()][3][height][width]`, row by row, the whole picture last.
+    pub tiles: Option<Tiles>,
 }
 
 /// Rows and columns of patches (`spatial_shapes` of SigLIP 2); they follow each other row by row.
@@ -54,6 +57,9 @@ pub enum PrepareError {
         /// Pixels of a row.
         width: u64,
     },
+    /// Tiles of a recipe that makes one input of a picture.
+    #[error("this model reads pictures whole; leave out --tiles")]
+    NoTiles,
     /// So many rows of the picture count for one row of the input that too much would have to be kept.
     #[error("a picture of {width} x {height} pixels is too long for this input: crop it first")]
     TooLong {
@@ -108,10 +114,28 @@ impl Processor {
     /// # Errors
     /// A picture that is too long for the recipe.
     pub fn prepare_source(&mut self, source: &Source<'_>) -> Result<Prepared, PrepareError> {
-        let mut values = Vec::new();
-        let plan = self.fill(source, &mut values)?;
-        let patches = self.patches(&plan);
-        Ok(Prepared { values, height: plan.rows.output, width: plan.columns.output, patches })
+        let mut prepared = Prepared { values: Vec::new(), height: 0, width: 0, patches: None, tiles: None };
+        self.prepare_into(source, &mut prepared)?;
+        Ok(prepared)
+    }
+
+    /// The input of a picture that is cut into at most `most` tiles beside its whole, whatever the recipe says of cutting; 1: none.
+    ///
+    /// # Errors
+    /// A recipe that makes no tiles, or a picture that is too long for it.
+    pub fn prepare_tiles(&mut self, source: &Source<'_>, most: u32) -> Result<Prepared, PrepareError> {
+        let Some(Resize::Tiles { side, longest, .. }) = self.recipe.resize else { return Err(PrepareError::NoTiles) };
+        let mut prepared = Prepared { values: Vec::new(), height: side, width: side, patches: None, tiles: None };
+        prepared.tiles = Some(self.tiled(source, [side, longest, most], &mut prepared.values)?);
+        Ok(prepared)
+    }
+
+    /// How many tiles a picture of this size becomes; `None` where the recipe makes none.
+    pub fn tiles(&self, width: u32, height: u32) -> Option<Tiles> {
+        match self.recipe.resize {
+            Some(Resize::Tiles { side, longest, split }) => Some(steps(height, width, side, longest, most_tiles(split)).tiles),
+            _ => None,
+        }
     }
 
     /// The same into the buffer of an earlier input, which is kept if it is large enough. After an error `prepared` is as it was, but for
@@ -120,8 +144,14 @@ impl Processor {
     /// # Errors
     /// A picture that is too long for the recipe.
     pub fn prepare_into(&mut self, source: &Source<'_>, prepared: &mut Prepared) -> Result<(), PrepareError> {
+        if let Some(Resize::Tiles { side, longest, split }) = self.recipe.resize {
+            prepared.tiles = Some(self.tiled(source, [side, longest, most_tiles(split)], &mut prepared.values)?);
+            (prepared.height, prepared.width, prepared.patches) = (side, side, None);
+            return Ok(());
+        }
         let plan = self.fill(source, &mut prepared.values)?;
         prepared.patches = self.patches(&plan);
+        prepared.tiles = None;
         (prepared.height, prepared.width) = (plan.rows.output, plan.columns.output);
         Ok(())
     }
@@ -235,6 +265,62 @@ impl Processor {
         });
     }
 
+    /// Cut into tiles, `[tiles][3][side][side]`.
+    fn tiled(&mut self, source: &Source<'_>, [side, longest, most]: [u32; 3], values: &mut Vec<f32>) -> Result<Tiles, PrepareError> {
+        let Steps { first, second, tiles } = steps(source.height(), source.width(), side, longest, most);
+        let mut picture = self.resized(source, first)?;
+        let mut size = first;
+        if let Some(second) = second {
+            picture = self.resized(&Source::bytes(size, &picture), second)?;
+            size = second;
+        }
+        let whole = if size == [side, side] { None } else { Some(self.resized(&Source::bytes(size, &picture), [side, side])?) };
+        let plane = (side as usize).pow(2);
+        values.resize(tiles.count() * CHANNELS * plane, 0.0);
+        let mut inputs = values.chunks_exact_mut(CHANNELS * plane);
+        for row in 0..tiles.rows {
+            for column in 0..tiles.columns {
+                if let Some(tile) = inputs.next() {
+                    self.level(&picture, size[1], [row * side, column * side], side, tile);
+                }
+            }
+        }
+        if let Some(tile) = inputs.next() {
+            self.level(whole.as_ref().unwrap_or(&picture), side, [0, 0], side, tile);
+        }
+        Ok(tiles)
+    }
+
+    /// The levels of a square of an RGB picture, planar.
+    fn level(&self, picture: &[u8], width: u32, [top, left]: [u32; 2], side: u32, tile: &mut [f32]) {
+        let (width, top, left, side) = (width as usize, top as usize, left as usize, side as usize);
+        for (y, row) in picture.chunks_exact(width * CHANNELS).skip(top).take(side).enumerate() {
+            let row = row[left * CHANNELS..][..side * CHANNELS].as_chunks::<CHANNELS>().0;
+            for (c, plane) in tile.chunks_exact_mut(side * side).enumerate() {
+                let levels = &self.levels[c];
+                for (value, pixel) in plane[y * side..][..side].iter_mut().zip(row) {
+                    *value = levels[usize::from(pixel[c])];
+                }
+            }
+        }
+    }
+
+    /// The picture resized to height and width, RGB bytes.
+    fn resized(&mut self, source: &Source<'_>, [height, width]: [u32; 2]) -> Result<Vec<u8>, PrepareError> {
+        // The weights are of this step from here on.
+        (self.plan, self.source) = (None, None);
+        let filter = self.recipe.filter;
+        let set = self.bytes.set(|columns, rows| {
+            Scaling { input: source.width(), output: width, filter }.weights(0, width, columns);
+            Scaling { input: source.height(), output: height, filter }.weights(0, height, rows);
+        });
+        set.ok_or(PrepareError::TooLong { height: source.height(), width: source.width() })?;
+        let mut bytes = vec![0; height as usize * width as usize * CHANNELS];
+        let row_bytes = width as usize * CHANNELS;
+        self.bytes.run(source, |i, row| bytes[i * row_bytes..][..row_bytes].copy_from_slice(row));
+        Ok(bytes)
+    }
+
     /// Whether pictures of any size become inputs of one size, and which: height and width.
     pub fn input_size(&self) -> Option<(u32, u32)> {
         match (self.recipe.crop, self.recipe.resize) {
@@ -247,6 +333,11 @@ impl Processor {
     pub fn filter(&self) -> Filter {
         self.recipe.filter
     }
+}
+
+/// Tiles beside the whole, at most.
+fn most_tiles(split: bool) -> u32 {
+    if split { u32::MAX } else { 1 }
 }
 
 /// The values `left..left + count` of row `y` in a plane of this width.

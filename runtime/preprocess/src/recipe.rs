@@ -84,6 +84,15 @@ pub enum Resize {
         /// Patches of the input, those that remain empty included.
         max_patches: u32,
     },
+    /// Tiles of one size, and the whole picture as one more (Idefics3, SmolVLM).
+    Tiles {
+        /// Side of a tile in pixels.
+        side: u32,
+        /// The picture's longer edge before it is cut.
+        longest: u32,
+        /// Whether it is cut at all, where nobody says otherwise.
+        split: bool,
+    },
 }
 
 /// Where a crop begins if what is left over is odd.
@@ -161,6 +170,15 @@ impl Recipe {
                     return Err(RecipeError::field("rescale", "missing", "a picture padded to a square is rescaled first"));
                 }
             }
+            Some(Resize::Tiles { side: tile, longest, .. }) => {
+                side("resize.side", tile)?;
+                side("resize.longest", longest)?;
+                let tiles = (longest.div_ceil(tile) as usize).pow(2) + 1;
+                if (tile as usize).pow(2) * 3 * tiles > MOST_VALUES {
+                    let expected = format!("tiles of {tile} x {tile} pixels of such a picture would be more than {MOST_VALUES} values");
+                    return Err(RecipeError::field("resize.longest", longest, expected));
+                }
+            }
             Some(Resize::Patches { patch, max_patches }) => {
                 side("resize.patch", patch)?;
                 let values = (patch as usize).pow(2) * 3;
@@ -172,7 +190,7 @@ impl Recipe {
         }
         if let Some(size) = self.crop {
             sides("crop", size)?;
-            if let Some(Resize::PadSquare(_) | Resize::Patches { .. }) = self.resize {
+            if let Some(Resize::PadSquare(_) | Resize::Patches { .. } | Resize::Tiles { .. }) = self.resize {
                 return Err(RecipeError::field("crop", format!("{} x {}", size.width, size.height), "this way to resize goes without"));
             }
         }

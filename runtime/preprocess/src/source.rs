@@ -59,6 +59,11 @@ impl<'a> Source<'a> {
         Self { width: frame.width(), height: frame.height(), bytes: frame.rgb(), stride, format: Format::Rgb }
     }
 
+    /// An RGB picture of height and width without padding.
+    pub(crate) fn bytes([height, width]: [u32; 2], bytes: &'a [u8]) -> Self {
+        Self { width, height, bytes, stride: width as usize * CHANNELS, format: Format::Rgb }
+    }
+
     /// `YUYV`: two pixels in four bytes, Y U Y V. `stride`: bytes from one row to the next; 0: rows without padding. The last row may
     /// come without its padding.
     pub fn yuyv(width: u32, height: u32, stride: u32, range: YuvRange, bytes: &'a [u8]) -> Result<Self, SourceTooShort> {

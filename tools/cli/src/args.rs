@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use ocelli_ops::device::DeviceChoice;
 
-use crate::commands::{bench, caption, classify, completions, embed, eval, ground, import, inspect, preprocess, pull, run, search, verify};
+use crate::commands::{
+    ask, bench, caption, classify, completions, embed, eval, ground, import, inspect, matching, preprocess, pull, run, search, verify,
+};
 
 /// See what is in pictures and camera frames, where it is, and say it in one sentence. Offline.
 #[derive(Debug, Parser)]
@@ -63,6 +65,10 @@ pub enum Command {
     Ground(ground::Args),
     /// One sentence about a picture
     Caption(caption::Args),
+    /// An answer to a question about pictures
+    Ask(ask::Args),
+    /// Whether a text describes a picture
+    Match(matching::Args),
     /// Write what the model's towers read of a picture
     Preprocess(preprocess::Args),
     /// Find the pictures of a folder that fit a text

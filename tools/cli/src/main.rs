@@ -7,6 +7,7 @@
 //! | [`commands`] | one file a command: its arguments, what they become, and what it does |
 //! | [`output`], [`show`], [`progress`], [`failure`], [`interrupt`] | how it speaks, and how it ends |
 //! | [`source`], [`pixels`], [`images`], [`text`], [`zero_shot`] | pictures, texts and labels, one after another |
+//! | [`generating`] | how a model writes texts |
 //! | [`cache`] | embeddings kept between searches |
 //! | [`camera`] | a camera as a source of frames |
 //! | [`embedded`] | nano, inside the program |
@@ -27,6 +28,7 @@ mod commands;
 mod drawing;
 mod embedded;
 mod failure;
+mod generating;
 mod images;
 mod interrupt;
 mod measure;
@@ -56,6 +58,8 @@ fn main() -> ExitCode {
         Command::Classify(args) => commands::classify::run(&session, args),
         Command::Ground(args) => commands::ground::run(&session, args),
         Command::Preprocess(args) => commands::preprocess::run(&session, args),
+        Command::Ask(args) => commands::ask::run(&session, args),
+        Command::Match(args) => commands::matching::run(&session, args),
         Command::Caption(args) => commands::caption::run(&session, args),
         Command::Search(args) => commands::search::run(&session, args),
         Command::Eval(args) => commands::eval::run(&session, args),

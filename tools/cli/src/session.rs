@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use ocelli_bundle::Bundle;
-use ocelli_flow::{Captioner, Embedder, Grounder, Model};
+use ocelli_flow::{Answerer, Captioner, Embedder, Grounder, Model};
 use ocelli_ops::device::DeviceChoice;
 
 use crate::args::Global;
@@ -93,6 +93,11 @@ pub fn grounder(model: &dyn Model) -> Result<&dyn Grounder> {
 /// The model's captioner, or a sentence that it has none.
 pub fn captioner(model: &dyn Model) -> Result<&dyn Captioner> {
     model.captioner().with_context(|| cannot(model, "caption pictures"))
+}
+
+/// What answers the model's questions, or a sentence that it has none.
+pub fn answerer(model: &dyn Model) -> Result<&dyn Answerer> {
+    model.answerer().with_context(|| cannot(model, "answer questions"))
 }
 
 fn cannot(model: &dyn Model, what: &str) -> String {

@@ -53,6 +53,33 @@ impl Source {
     }
 }
 
+/// How a picture is cut, with a model that reads tiles.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub struct Tiling {
+    /// Tiles that a picture is cut into beside its whole, at most; 1: none, the fastest; default: the model's own
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    tiles: Option<u16>,
+}
+
+impl Tiling {
+    /// What the model's image tower makes of a picture.
+    pub fn encode(&self, looked: &Looked, model: &dyn Model) -> Result<Encoded, ModelError> {
+        match (self.tiles, looked) {
+            (Some(tiles), Looked::Frame(frame)) => model.encode_inputs(model.preprocess_in_tiles(frame, tiles.into())?),
+            // What is made ready already is cut already.
+            _ => looked.encode(model),
+        }
+    }
+
+    /// The tensors of a picture.
+    pub fn preprocess(&self, frame: &Frame, model: &dyn Model) -> Result<Inputs, ModelError> {
+        match self.tiles {
+            Some(tiles) => model.preprocess_in_tiles(frame, tiles.into()),
+            None => model.preprocess(frame),
+        }
+    }
+}
+
 /// What was read.
 pub enum Looked {
     /// A picture.

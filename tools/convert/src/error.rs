@@ -7,6 +7,8 @@ use ocelli_models::plan::PlanError;
 use ocelli_models::text::build::BuildError;
 use ocelli_preprocess::RecipeError;
 
+use crate::gguf::GgufError;
+
 /// Why a checkpoint could not be imported.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -42,6 +44,14 @@ pub enum ImportError {
         path: PathBuf,
         /// What is wrong, where, and what to do.
         reason: String,
+    },
+    /// A GGUF file that is damaged, hostile, or of a model that is not read.
+    #[error("{}: {source}", path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: GgufError,
     },
     /// A class that no family imports, or a configuration that its family does not do.
     #[error("{}: {source}", path.display())]

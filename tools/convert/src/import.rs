@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ocelli_bundle::{BundleWriter, Manifest};
-use ocelli_models::plan::{Declared, Plan, TokenizerFacts};
+use ocelli_models::plan::{Declared, Plan};
 use ocelli_models::table::Storage;
 use ocelli_models::{registry, weights};
 
@@ -18,6 +18,8 @@ pub struct Options {
     pub storage: Storage,
     /// The bundle's name; default: the last part of the checkpoint's.
     pub name: Option<String>,
+    /// The `mmproj` file that belongs to a GGUF language model.
+    pub projector: Option<PathBuf>,
 }
 
 /// What became of a checkpoint.
@@ -51,9 +53,12 @@ pub struct Report {
 /// # Errors
 /// Says which file or tensor is wrong and what to do; nothing is left at `output` then.
 pub fn import(path: &Path, output: &Path, options: &Options, progress: &mut dyn FnMut(u64, u64)) -> Result<Report, ImportError> {
-    let source = Source::find(path)?;
+    let source = match &options.projector {
+        Some(projector) => Source::of_gguf(path, Some(projector))?,
+        None => Source::find(path)?,
+    };
     let found = tokenizer::find(&source)?;
-    let tokens = found.as_ref().map(|found| TokenizerFacts { attention_mask: found.files.attention_mask() });
+    let tokens = found.as_ref().map(|found| found.files.facts());
     let generation = source.json("generation_config.json")?.unwrap_or_default();
     let processor = pictures::processor(&source)?.map_or(serde_json::Value::Null, |(_, config)| config);
     let declared = Declared { config: &source.config, format: source.format, tokens, generation: &generation, processor: &processor };
@@ -72,13 +77,12 @@ pub fn import(path: &Path, output: &Path, options: &Options, progress: &mut dyn 
     let preprocessing = if plan.pictures { pictures::recipe(&source)? } else { serde_json::Value::Null };
 
     let mut files: Vec<PathBuf> = checkpoint.files.clone();
-    files.push(source.config_file.clone());
-    files.extend(
-        ["preprocessor_config.json", "processor_config.json", "generation_config.json", "chat_template.jinja", "chat_template.json"]
-            .map(|name| source.folder.join(name))
-            .into_iter()
-            .filter(|p| p.is_file()),
-    );
+    if source.gguf.is_none() {
+        let others =
+            ["preprocessor_config.json", "processor_config.json", "generation_config.json", "chat_template.jinja", "chat_template.json"];
+        files.push(source.config_file.clone());
+        files.extend(others.map(|name| source.folder.join(name)).into_iter().filter(|path| path.is_file()));
+    }
     if plan.text.is_some() {
         files.extend(found.iter().flat_map(|found| found.paths.clone()));
     }

@@ -8,7 +8,8 @@
 //! | module | what |
 //! |---|---|
 //! | [`source`] | what lies in a folder: which weights, whose configuration |
-//! | [`checkpoint`] | names, shapes and values of tensors: safetensors, PyTorch, shards |
+//! | [`checkpoint`] | names, shapes and values of tensors: safetensors, PyTorch, shards, GGUF |
+//! | [`gguf`] | what else a GGUF file holds: configuration, tokenizer, integers |
 //! | `names` | prefixes that some checkpoints have |
 //! | `fill` | a row of the table from its pieces, a block at a time |
 //! | [`import`](mod@import) | all of it, in order |
@@ -28,6 +29,7 @@ mod chat;
 pub mod checkpoint;
 pub mod error;
 mod fill;
+pub mod gguf;
 pub mod goldens;
 pub mod import;
 mod names;

@@ -31,6 +31,9 @@ pub fn name(folder: &Path) -> (String, String) {
 
 /// The licence that the README's front matter names, or that a LICENSE file is there; empty where nothing is said.
 pub fn licence(source: &Source) -> String {
+    if let Some(gguf) = &source.gguf {
+        return gguf.licence.clone();
+    }
     // A README that is too large or no text says nothing.
     let text = |name: &str| source.text(name, MAX_TEXT).ok().flatten();
     let named = text("README.md").and_then(|readme| {
@@ -48,7 +51,11 @@ pub fn licence(source: &Source) -> String {
 
 /// Where the checkpoint is from, with the digests of `files`. `done` is told how many bytes were read.
 pub fn provenance(source: &Source, files: &[PathBuf], done: &mut dyn FnMut(u64)) -> Result<Provenance, ImportError> {
-    let (name, revision) = name(&source.folder);
+    let (name, revision) = match &source.gguf {
+        Some(gguf) if !gguf.name.is_empty() => (gguf.name.clone(), String::new()),
+        Some(_) => (source.config_file.file_stem().unwrap_or_default().to_string_lossy().into_owned(), String::new()),
+        None => name(&source.folder),
+    };
     let mut digests = std::collections::BTreeMap::new();
     for file in files {
         let own = file.file_name().unwrap_or_default().to_string_lossy().into_owned();

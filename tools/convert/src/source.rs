@@ -8,6 +8,7 @@ use ocelli_models::plan::Format;
 use serde_json::Value;
 
 use crate::ImportError;
+use crate::gguf::folder::{self, Folder};
 
 /// Longest configuration or index that is read, in bytes: hundreds of times what any has.
 pub const MAX_JSON_BYTES: u64 = 1 << 24;
@@ -25,6 +26,8 @@ pub struct Source {
     pub config_file: PathBuf,
     /// It.
     pub config: Value,
+    /// Of a GGUF file: what stands in it for the other files of a folder.
+    pub gguf: Option<Folder>,
 }
 
 /// Where the weights are.
@@ -32,6 +35,8 @@ pub struct Source {
 pub enum Weights {
     /// One file.
     File(PathBuf),
+    /// A language model and its projector, two GGUF files.
+    Pair(PathBuf, PathBuf),
     /// `*.index.json`, which says which tensor is in which file beside it.
     Index(PathBuf),
 }
@@ -40,7 +45,7 @@ impl Weights {
     /// The file that was found.
     pub fn path(&self) -> &Path {
         match self {
-            Self::File(path) | Self::Index(path) => path,
+            Self::File(path) | Self::Pair(path, _) | Self::Index(path) => path,
         }
     }
 }
@@ -64,7 +69,34 @@ impl Source {
     /// Where there are no weights or no configuration.
     pub fn find(path: &Path) -> Result<Self, ImportError> {
         let metadata = std::fs::metadata(path).map_err(ImportError::io(path))?;
-        if metadata.is_dir() { Self::of_folder(path) } else { Self::of_file(path) }
+        match (metadata.is_dir(), is_gguf(path)) {
+            (true, _) => Self::of_folder(path),
+            (false, true) => Self::of_gguf(path, None),
+            (false, false) => Self::of_file(path),
+        }
+    }
+
+    /// A GGUF language model, with its projector where it has one.
+    ///
+    /// # Errors
+    /// Where a file cannot be read, is damaged or of another kind, or the two do not belong together.
+    pub fn of_gguf(language: &Path, projector: Option<&Path>) -> Result<Self, ImportError> {
+        if !is_gguf(language) {
+            let reason = "not a GGUF file by its name; --mmproj goes with a language model in one file that ends in .gguf";
+            return Err(ImportError::absent(language, reason));
+        }
+        let folder = folder::of(language, projector)?;
+        Ok(Self {
+            folder: language.parent().unwrap_or(Path::new(".")).to_owned(),
+            weights: match projector {
+                Some(projector) => Weights::Pair(language.to_owned(), projector.to_owned()),
+                None => Weights::File(language.to_owned()),
+            },
+            format: Format::Transformers,
+            config_file: language.to_owned(),
+            config: folder.config.clone(),
+            gguf: Some(folder),
+        })
     }
 
     fn of_folder(folder: &Path) -> Result<Self, ImportError> {
@@ -88,7 +120,7 @@ impl Source {
 
     fn of_file(path: &Path) -> Result<Self, ImportError> {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let known = [".safetensors", ".bin", ".pt", ".pth", ".index.json"];
+        let known = [".safetensors", ".gguf", ".bin", ".pt", ".pth", ".index.json"];
         if !known.iter().any(|ending| name.ends_with(ending)) {
             let reason = format!("not a file of weights by its name; give a folder, or a file that ends in {}", known.join(", "));
             return Err(ImportError::absent(path, reason));
@@ -109,17 +141,24 @@ impl Source {
         if !config.is_object() {
             return Err(ImportError::json(&config_file, "is no JSON object"));
         }
-        Ok(Self { folder: folder.to_owned(), weights, format, config_file, config })
+        Ok(Self { folder: folder.to_owned(), weights, format, config_file, config, gguf: None })
     }
 
     /// A JSON file of the folder, if it is there.
     pub fn json(&self, name: &str) -> Result<Option<Value>, ImportError> {
+        if let Some(gguf) = &self.gguf {
+            let text = gguf.files.get(name).map(|text| serde_json::from_str(text));
+            return text.transpose().map_err(|error| ImportError::json(&self.config_file, format!("has no {name} in it: {error}")));
+        }
         let path = self.folder.join(name);
         if path.is_file() { read_json(&path).map(Some) } else { Ok(None) }
     }
 
     /// A file of the folder, if it is there: its bytes, `limit` of them at most.
     pub fn bytes(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, ImportError> {
+        if let Some(gguf) = &self.gguf {
+            return Ok(gguf.files.get(name).map(|text| text.clone().into_bytes()));
+        }
         let path = self.folder.join(name);
         if path.is_file() { read(&path, limit).map(Some) } else { Ok(None) }
     }
@@ -129,6 +168,10 @@ impl Source {
         let Some(bytes) = self.bytes(name, limit)? else { return Ok(None) };
         String::from_utf8(bytes).map(Some).map_err(|_| ImportError::json(&self.folder.join(name), "is not UTF-8 text"))
     }
+}
+
+fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
 }
 
 fn weights(path: PathBuf) -> Weights {

@@ -25,7 +25,8 @@ pub struct Found {
 pub fn find(source: &Source) -> Result<Option<Found>, ImportError> {
     let mut paths = Vec::new();
     let mut there = |name: &str, is: bool| {
-        if is {
+        // What a GGUF file holds is no file of its own.
+        if is && source.gguf.is_none() {
             paths.push(source.folder.join(name));
         }
     };

@@ -7,5 +7,9 @@ mod checkpoints;
 
 /// What is in the bundle, whatever form the checkpoint had.
 mod forms;
+/// GGUF: blocks, names and tokenizers as llama.cpp and transformers have them, and every way to be wrong.
+mod gguf;
+/// Its files, written byte by byte.
+mod gguf_file;
 /// Files and checkpoints that are broken, hostile, or of another model.
 mod refused;

@@ -74,13 +74,13 @@ struct Step<'a> {
 /// The decoder's.
 pub fn beams<D: StepDecoder>(
     decoder: &D,
-    start: Start<D::State>,
+    start: Start<'_, D::State>,
     sources: usize,
     settings: &Settings,
     search: &BeamSettings,
     watch: &mut dyn Watch,
 ) -> Result<Vec<Vec<Hypothesis>>, ModelError> {
-    let Start { mut state, mut logits, prompt } = start;
+    let Start { state, mut logits, prompt } = start;
     let width = search.width.max(1);
     let mut processors = processors::of_settings(settings);
     let first =
@@ -101,7 +101,7 @@ pub fn beams<D: StepDecoder>(
             return Ok(found.into_iter().map(|source| source.best(Finish::Cancelled)).collect());
         }
         let parents: Vec<usize> = found.iter().enumerate().flat_map(|(i, source)| source.parents(width, i * rows)).collect();
-        decoder.reorder(&mut state, &parents);
+        decoder.reorder(state, &parents);
         rows = width;
         for (i, source) in found.iter_mut().enumerate() {
             source.live.iter_mut().enumerate().for_each(|(beam, live)| live.row = i * width + beam);
@@ -109,7 +109,7 @@ pub fn beams<D: StepDecoder>(
         // Rows without a beam repeat any token and are ignored.
         let last = |beam: Option<&Beam>| beam.and_then(|beam| beam.tokens.last()).copied().unwrap_or_default();
         let tokens: Vec<u32> = found.iter().flat_map(|source| (0..width).map(|beam| last(source.live.get(beam)))).collect();
-        logits = decoder.step(&tokens, &mut state)?;
+        logits = decoder.step(&tokens, state)?;
     }
     Ok(found.into_iter().map(|source| source.best(Finish::Length)).collect())
 }

@@ -62,7 +62,7 @@ fn search(width: usize, length_penalty: f32) -> BeamSettings {
 fn all(toy: &Toy, sources: &[u32], max_tokens: usize, search: &BeamSettings) -> Vec<Vec<Hypothesis>> {
     let mut state: Vec<Vec<u32>> = sources.iter().map(|&source| vec![source]).collect();
     let logits = toy.step(&vec![START; sources.len()], &mut state).unwrap();
-    let start = Start { state, logits, prompt: vec![START] };
+    let start = Start { state: &mut state, logits, prompt: vec![START] };
     beams(toy, start, sources.len(), &settings(max_tokens), search, &mut ()).unwrap()
 }
 

@@ -40,10 +40,10 @@ pub trait StepDecoder {
 }
 
 /// What a decoder made of its prompt.
-#[derive(Debug, Clone)]
-pub struct Start<S> {
-    /// The state after the prompt, a row a source.
-    pub state: S,
+#[derive(Debug)]
+pub struct Start<'a, S> {
+    /// The state after the prompt, a row a source; afterwards it is that of what was written.
+    pub state: &'a mut S,
     /// Logits of the first token to generate: `sources * vocabulary`.
     pub logits: Vec<f32>,
     /// The prompt's tokens, which penalties count; a start token alone in encoder-decoders.
@@ -76,7 +76,7 @@ impl Hypothesis {
 /// The decoder's, a grammar's, and options that do not go together.
 pub fn generate<D: StepDecoder>(
     decoder: &D,
-    start: Start<D::State>,
+    start: Start<'_, D::State>,
     settings: &Settings,
     processors: Vec<Box<dyn LogitsProcessor + '_>>,
     watch: &mut dyn Watch,

@@ -13,13 +13,13 @@ use super::{Context, Hypothesis, LogitsProcessor, Settings, Start, StepDecoder, 
 /// The decoder's, and where processors leave no token.
 pub fn single<D: StepDecoder>(
     decoder: &D,
-    start: Start<D::State>,
+    start: Start<'_, D::State>,
     settings: &Settings,
     sampling: Option<&Sampling>,
     more: Vec<Box<dyn LogitsProcessor + '_>>,
     watch: &mut dyn Watch,
 ) -> Result<Hypothesis, ModelError> {
-    let Start { mut state, mut logits, prompt } = start;
+    let Start { state, mut logits, prompt } = start;
     let mut sampler = sampling.map(Sampler::new);
     let mut processors: Vec<Box<dyn LogitsProcessor + '_>> = Vec::new();
     processors.extend(processors::of_settings(settings).into_iter().map(|own| own as Box<dyn LogitsProcessor>));
@@ -47,7 +47,7 @@ pub fn single<D: StepDecoder>(
         match watch.token(token) {
             ControlFlow::Break(finish) => break finish,
             ControlFlow::Continue(()) if sequence.len() - before >= settings.max_tokens => break Finish::Length,
-            ControlFlow::Continue(()) => logits = decoder.step(&[token], &mut state)?,
+            ControlFlow::Continue(()) => logits = decoder.step(&[token], state)?,
         }
     };
     let score = logprobs.iter().sum();

@@ -31,13 +31,31 @@ enum Kind {
     Patches,
     /// OWLv2's square.
     PadSquare,
+    /// Idefics3's tiles.
+    Tiles,
 }
 
 const fn squash(side: u32) -> Option<Resize> {
     Some(Resize::Squash(Size { height: side, width: side }))
 }
 
-const CLASSES: [Class; 5] = [
+const fn tiles(name: &'static str) -> Class {
+    Class {
+        name,
+        filter: Filter::Lanczos,
+        mean: HALVES,
+        std: HALVES,
+        size: None,
+        to_square: false,
+        crop: None,
+        does_crop: false,
+        kind: Kind::Tiles,
+    }
+}
+
+const CLASSES: [Class; 7] = [
+    tiles("Idefics3ImageProcessor"),
+    tiles("SmolVLMImageProcessor"),
     Class {
         name: "CLIPImageProcessor",
         filter: Filter::Bicubic,
@@ -99,7 +117,7 @@ impl Recipe {
     /// The recipe of an image processor of Hugging Face's `transformers`: `config` is its `preprocessor_config.json`, or a
     /// `processor_config.json` with an `image_processor` in it.
     ///
-    /// `CLIP`, `Siglip`, `Siglip2`, `OwlViT` and `Owlv2`, each as `…ImageProcessor`, `…ImageProcessorFast` or `…FeatureExtractor`, named by
+    /// `CLIP`, `Siglip`, `Siglip2`, `OwlViT`, `Owlv2`, `Idefics3` and `SmolVLM`, each as `…ImageProcessor`, `…ImageProcessorFast` or `…FeatureExtractor`, named by
     /// `image_processor_type` or, in older files, `feature_extractor_type`. What a file does not say is as the class has it; sizes may
     /// have any of their historical forms. The recipe does what the default (torchvision) backend does.
     ///
@@ -162,6 +180,16 @@ impl Class {
             Kind::Patches => {
                 let [patch, max_patches] = [fields.count("patch_size", 16)?, fields.count("max_num_patches", 256)?];
                 recipe.resize = Some(Resize::Patches { patch, max_patches });
+            }
+            Kind::Tiles => {
+                let edge = |field: &'static str, default: u32| match fields.get(field) {
+                    None => Ok(default),
+                    Some(value) => {
+                        whole(&value["longest_edge"]).ok_or_else(|| RecipeError::field(field, value, "the longest_edge of tiles is needed"))
+                    }
+                };
+                let (side, longest) = (edge("max_image_size", 364)?, edge("size", 4 * 364)?);
+                recipe.resize = Some(Resize::Tiles { side, longest, split: fields.flag("do_image_splitting", true)? });
             }
             Kind::PadSquare => {
                 if !fields.flag("do_pad", true)? {

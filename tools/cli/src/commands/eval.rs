@@ -11,8 +11,8 @@ use ocelli_flow::{FrameMeta, Model};
 use ocelli_pipeline::picture;
 use serde_json::{Map, Value, json};
 
-use super::caption::Decoding;
 use crate::failure::Outcome;
+use crate::generating::Generating;
 use crate::images::Images;
 use crate::interrupt::Stop;
 use crate::measure::{Captions, Grounding, Look, Measure, Names, Questions, Retrieval, Section};
@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
     #[command(flatten)]
-    decoding: Decoding,
+    generating: Generating,
     /// Sentence to put names into, {} for the name; default: the model's own
     #[arg(long, value_name = "T")]
     template: Vec<String>,
@@ -161,7 +161,7 @@ fn plan(args: &Args, what: &[What], data: &Dataset, model: &dyn Model, out: &Out
     if has(What::Captions) || has(What::Retrieval) {
         let records = first(data.captions(split)?, limit);
         if has(What::Captions) {
-            measures.push(Box::new(Captions::new(&records, args.decoding.options())));
+            measures.push(Box::new(Captions::new(&records, args.generating.captions()?)));
         }
         if has(What::Retrieval) {
             measures.push(Box::new(Retrieval::new(&records)));

@@ -1,5 +1,6 @@
 //! One file a command: arguments as typed, what they become, what is done.
 
+pub mod ask;
 pub mod bench;
 pub mod caption;
 pub mod classify;
@@ -9,6 +10,7 @@ pub mod eval;
 pub mod ground;
 pub mod import;
 pub mod inspect;
+pub mod matching;
 pub mod preprocess;
 pub mod pull;
 pub mod run;

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::failure::Outcome;
 use crate::pixels;
 use crate::session::Session;
+use crate::source::Tiling;
 
 /// As typed.
 #[derive(Debug, clap::Args)]
@@ -19,6 +20,8 @@ pub struct Args {
     /// File to write (safetensors); other commands read it with --pixels
     #[arg(short = 'o', long, value_name = "F")]
     output: PathBuf,
+    #[command(flatten)]
+    tiling: Tiling,
 }
 
 /// The contract's line.
@@ -41,7 +44,7 @@ struct Tensor<'a> {
 /// Writes the file.
 pub fn run(session: &Session, args: Args) -> Result<Outcome> {
     let frame = picture::decode(&args.image)?;
-    let inputs = session.model()?.preprocess(&frame)?;
+    let inputs = args.tiling.preprocess(&frame, &*session.model()?)?;
     let (image, output) = (args.image.to_string_lossy(), args.output.to_string_lossy());
     pixels::write(&inputs, &image, &args.output)?;
     let tensors: Vec<Tensor> = inputs.tensors.iter().map(|tensor| Tensor { name: &tensor.name, shape: &tensor.shape }).collect();

@@ -55,7 +55,7 @@ pub fn run(session: &Session, args: Args) -> Result<Outcome> {
         bytes as f64 / 1e6,
         snapshot.folder.display()
     ));
-    args.making.carry_out(session, &snapshot.folder, &output)
+    args.making.carry_out(session, &snapshot.folder, None, &output)
 }
 
 /// A bar a file.

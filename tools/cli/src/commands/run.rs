@@ -8,10 +8,10 @@ use ocelli_flow::{FrameSource, Model, Sink};
 use ocelli_pipeline::annotate::Naming;
 use ocelli_pipeline::{Annotate, CaptionPlan, Live, Monotonic, PictureOptions, Pictures, Plan, Summary, Tee};
 
-use super::caption::Decoding;
 use super::ground::Detecting;
 use crate::camera::{self, Camera};
 use crate::failure::Outcome;
+use crate::generating::Generating;
 use crate::interrupt::Stop;
 use crate::session::{self, Session};
 use crate::show::Show;
@@ -33,7 +33,7 @@ pub struct Args {
     #[arg(long)]
     caption: bool,
     #[command(flatten)]
-    decoding: Decoding,
+    generating: Generating,
     /// Caption one of N frames looked at
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     caption_every: u64,
@@ -76,7 +76,7 @@ impl Source {
 /// Everything that can be wrong with the arguments is said before the model is loaded.
 pub fn run(session: &Session, args: Args) -> Result<Outcome> {
     text::check_all("--phrase", &args.phrase)?;
-    let ground = args.detecting.options()?;
+    let (ground, options) = (args.detecting.options()?, args.generating.captions()?);
     let source = open(&args)?;
     // A single picture is asked about by itself: if it is bad, so is the command.
     let single =
@@ -89,7 +89,7 @@ pub fn run(session: &Session, args: Args) -> Result<Outcome> {
         embed: args.embed,
         phrases: phrases(&*model, &args.phrase)?,
         ground,
-        caption: (args.caption || nothing_asked).then(|| CaptionPlan { every: args.caption_every, options: args.decoding.options() }),
+        caption: (args.caption || nothing_asked).then_some(CaptionPlan { every: args.caption_every, options }),
         every: args.every,
         max_frames: args.max_frames,
     };

@@ -1,5 +1,6 @@
 //! A checkpoint's tensors: their names, types and shapes, and their values one tensor at a time.
 
+mod gguf;
 mod pytorch;
 mod safetensors;
 mod shards;
@@ -15,6 +16,8 @@ use half::{bf16, f16};
 pub use safetensors::MAX_HEADER_BYTES;
 
 use crate::ImportError;
+use crate::gguf::blocks::{BlockType, Integers};
+use crate::gguf::stored::Stored;
 use crate::source::Weights;
 
 /// Everything that the files of a checkpoint hold. Nothing is read until [`Tensor::load`].
@@ -48,6 +51,8 @@ pub enum Element {
     F16,
     /// Single precision's range in 16 bits.
     Bf16,
+    /// Blocks of small integers, of a GGUF file.
+    Blocks(&'static BlockType),
     /// No float that is read: its name in the file.
     Other(String),
 }
@@ -56,13 +61,17 @@ pub enum Element {
 enum Data {
     Mapped(Bytes),
     PyTorch(pytorch_reader::Tensor),
+    Gguf(Stored),
 }
 
 /// A tensor whose bytes are at hand: of the mapped file, or read from a PyTorch file.
 #[derive(Debug, Clone)]
-pub struct Loaded {
-    element: Element,
-    bytes: Bytes,
+pub struct Loaded(Values);
+
+#[derive(Debug, Clone)]
+enum Values {
+    Plain { element: Element, bytes: Bytes },
+    Gguf(Stored),
 }
 
 impl Checkpoint {
@@ -73,8 +82,17 @@ impl Checkpoint {
     pub fn open(weights: &Weights) -> Result<Self, ImportError> {
         match weights {
             Weights::Index(index) => shards::open(index),
+            Weights::Pair(language, projector) => Self::open_pair(language, projector),
             Weights::File(path) => Ok(Self { tensors: open_file(path)?, files: vec![path.clone()] }),
         }
+    }
+
+    /// A language model and its projector, two GGUF files, as one model that reads pictures.
+    ///
+    /// # Errors
+    /// As of [`open`](Self::open).
+    pub fn open_pair(language: &Path, projector: &Path) -> Result<Self, ImportError> {
+        Ok(Self { tensors: gguf::open_pair(language, projector)?, files: vec![language.to_owned(), projector.to_owned()] })
     }
 
     /// The tensor called `name`.
@@ -89,7 +107,11 @@ impl Checkpoint {
 }
 
 fn open_file(path: &Path) -> Result<BTreeMap<String, Tensor>, ImportError> {
-    if path.extension().is_some_and(|extension| extension == "safetensors") { safetensors::open(path) } else { pytorch::open(path) }
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("safetensors") => safetensors::open(path),
+        Some("gguf") => gguf::open(path),
+        _ => pytorch::open(path),
+    }
 }
 
 impl Tensor {
@@ -99,12 +121,13 @@ impl Tensor {
     /// Where the file cannot be read or disagrees with itself.
     pub fn load(&self) -> Result<Loaded, ImportError> {
         let bytes = match &self.data {
+            Data::Gguf(stored) => return Ok(Loaded(Values::Gguf(stored.clone()))),
             Data::Mapped(bytes) => bytes.clone(),
             Data::PyTorch(tensor) => {
                 Bytes::from(tensor.read().map_err(|error| ImportError::weights(&self.file, format!("{error}; download the file again")))?)
             }
         };
-        Ok(Loaded { element: self.element.clone(), bytes })
+        Ok(Loaded(Values::Plain { element: self.element.clone(), bytes }))
     }
 }
 
@@ -122,7 +145,11 @@ impl Element {
 
     /// Whether its values are floats that are read.
     pub fn is_read(&self) -> bool {
-        !matches!(self, Self::Other(_))
+        match self {
+            Self::Blocks(kind) => kind.is_read(),
+            Self::Other(_) => false,
+            _ => true,
+        }
     }
 }
 
@@ -133,13 +160,26 @@ impl Loaded {
             let (elements, _) = bytes.as_chunks::<N>();
             values.extend(elements.get(range).unwrap_or_default().iter().map(|&element| read(element)));
         }
-        match self.element {
-            Element::F64 => all(&self.bytes, range, values, |element| f64::from_le_bytes(element) as f32),
-            Element::F32 => all(&self.bytes, range, values, f32::from_le_bytes),
-            Element::F16 => all(&self.bytes, range, values, |element| f16::from_le_bytes(element).to_f32()),
-            Element::Bf16 => all(&self.bytes, range, values, |element| bf16::from_le_bytes(element).to_f32()),
-            Element::Other(_) => {}
+        let (element, bytes) = match &self.0 {
+            Values::Plain { element, bytes } => (element, bytes),
+            Values::Gguf(stored) => return stored.append(range, values),
+        };
+        match element {
+            Element::F64 => all(bytes, range, values, |element| f64::from_le_bytes(element) as f32),
+            Element::F32 => all(bytes, range, values, f32::from_le_bytes),
+            Element::F16 => all(bytes, range, values, |element| f16::from_le_bytes(element).to_f32()),
+            Element::Bf16 => all(bytes, range, values, |element| bf16::from_le_bytes(element).to_f32()),
+            Element::Blocks(_) | Element::Other(_) => {}
         }
+    }
+
+    /// The integers of a range of elements that are whole rows, exactly as a GGUF file has them; `None` where they are floats, or integers
+    /// that are not in groups of 32 with an f16 scale.
+    pub fn integers(&self, range: Range<usize>) -> Option<Integers> {
+        let Values::Gguf(stored) = &self.0 else { return None };
+        let columns = stored.columns();
+        let whole = range.start.is_multiple_of(columns) && range.end.is_multiple_of(columns);
+        if whole { stored.integers(range.start / columns..range.end / columns) } else { None }
     }
 }
 
@@ -151,7 +191,7 @@ mod tests {
     fn floats_of_every_width() {
         let values = |element: Element, bytes: Vec<u8>| {
             let mut values = Vec::new();
-            Loaded { element, bytes: Bytes::from(bytes) }.append(1..3, &mut values);
+            Loaded(Values::Plain { element, bytes: Bytes::from(bytes) }).append(1..3, &mut values);
             values
         };
         let wanted = [1.5f32, -0.25, 1024.0];

@@ -15,8 +15,8 @@ use ocelli_flow::{CaptionOptions, FrameMeta, GroundOptions, Model};
 use ocelli_pipeline::picture;
 use serde::Serialize;
 
-use crate::commands::caption::Decoding;
 use crate::failure::Outcome;
+use crate::generating::Generating;
 use crate::output::Output;
 use crate::session::Session;
 use crate::stats::{median, min};
@@ -48,7 +48,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     runs: u32,
     #[command(flatten)]
-    decoding: Decoding,
+    generating: Generating,
 }
 
 /// The contract's line.
@@ -144,7 +144,7 @@ pub fn run(session: &Session, mut args: Args) -> Result<Outcome> {
     let (model, bundle) = opened?;
     loads.push(took);
     let manifest = bundle.manifest();
-    let mut work = Work::new(&*model, name, bytes, &args);
+    let mut work = Work::new(&*model, name, bytes, &args)?;
     work.once()?;
     let first_frame_ms = session.started.elapsed().as_secs_f64() * 1e3 - prepared_ms;
     work.forget();
@@ -185,9 +185,9 @@ struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    fn new(model: &'a dyn Model, name: PathBuf, bytes: Vec<u8>, args: &'a Args) -> Self {
-        let phrases = args.phrase.iter().map(String::as_str).collect();
-        Self { model, name, bytes, phrases, caption: args.decoding.options(), stages: Vec::new(), runs: 0 }
+    fn new(model: &'a dyn Model, name: PathBuf, bytes: Vec<u8>, args: &'a Args) -> Result<Self> {
+        let (phrases, caption) = (args.phrase.iter().map(String::as_str).collect(), args.generating.captions()?);
+        Ok(Self { model, name, bytes, phrases, caption, stages: Vec::new(), runs: 0 })
     }
 
     /// Decode, encode, embed, ground and caption once.

@@ -16,7 +16,7 @@ use crate::session::Session;
 /// As typed.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Folder of the checkpoint, or its file of weights
+    /// Folder of the checkpoint, or its file of weights; a GGUF file
     #[arg(value_name = "DIR|FILE")]
     checkpoint: PathBuf,
     /// Bundle to write
@@ -24,6 +24,9 @@ pub struct Args {
     output: PathBuf,
     #[command(flatten)]
     making: Making,
+    /// The projector of a GGUF language model: with it the model sees
+    #[arg(long, value_name = "FILE.gguf")]
+    mmproj: Option<PathBuf>,
 }
 
 /// What the bundle shall be; `pull` takes it, too.
@@ -95,7 +98,7 @@ struct Line<'a> {
 /// Writes the bundle and says what is in it.
 pub fn run(session: &Session, args: Args) -> Result<Outcome> {
     args.making.check(&args.output)?;
-    args.making.carry_out(session, &args.checkpoint, &args.output)
+    args.making.carry_out(session, &args.checkpoint, args.mmproj, &args.output)
 }
 
 impl Making {
@@ -114,9 +117,9 @@ impl Making {
     }
 
     /// Makes the bundle of a checkpoint, and says what became of it.
-    pub fn carry_out(&self, session: &Session, checkpoint: &Path, output: &Path) -> Result<Outcome> {
+    pub fn carry_out(&self, session: &Session, checkpoint: &Path, projector: Option<PathBuf>, output: &Path) -> Result<Outcome> {
         let started = Instant::now();
-        let options = Options { storage: self.dtype.into(), name: self.name.clone() };
+        let options = Options { storage: self.dtype.into(), name: self.name.clone(), projector };
         let mut bar = None;
         let mut before = 0;
         let mut progress = |done: u64, total: u64| {

@@ -1,0 +1,347 @@
+//! SmolVLM behind the traits of `ocelli_flow`.
+
+use std::cell::{OnceCell, RefCell};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use ocelli_bundle::Bundle;
+use ocelli_flow::{
+    Answerer, Caption, CaptionOptions, Captioner, Encoded, Frame, GenerateOptions, Generation, InputTensor, InputValues, Inputs, Listener,
+    Message, Model, ModelError, Part, Prompt, Role,
+};
+use ocelli_preprocess::{Processor, Recipe, Resize, Source, Tiles};
+
+use super::config::Config;
+use super::forward::Network;
+use super::{FAMILY, prompt, tensors};
+use crate::llama::session::{Place, Session};
+use crate::text::generate::{Ending, LogitsProcessor, Start, Strategy, generate};
+use crate::text::{ChatTemplate, Codec, TokenBytes};
+use crate::{LoadError, table, weights};
+
+/// What a caption is asked for with.
+const CAPTION: &str = "Describe this image in one sentence.";
+
+/// The model.
+pub struct SmolVlm {
+    name: String,
+    config: Config,
+    network: Network,
+    codec: Codec,
+    template: Option<ChatTemplate>,
+    processor: Option<RefCell<Processor>>,
+    session: RefCell<Session>,
+    tokens: OnceCell<TokenBytes>,
+    device: Device,
+}
+
+/// A picture as the language model reads it.
+struct Seen {
+    /// No other picture has it.
+    number: u64,
+    tiles: Tiles,
+    /// `[tiles · tokens, text]`
+    vectors: Tensor<2>,
+}
+
+/// What a prompt became.
+struct Words<'a> {
+    ids: Vec<u32>,
+    places: Vec<Place>,
+    pictures: Vec<&'a Seen>,
+}
+
+impl SmolVlm {
+    /// Loads a bundle onto a device.
+    ///
+    /// # Errors
+    /// Says what of the bundle does not fit.
+    pub fn load(bundle: &Bundle, device: &Device) -> Result<Self, LoadError> {
+        let config = Config::from_json(&bundle.manifest().config)?;
+        table::check(bundle, &tensors::rows(&config))?;
+        let network = weights::open(Network::init(&config, device), "", bundle, device)?.for_tiles(&config);
+        let codec = Codec::of_bundle(bundle, FAMILY, config.text.vocabulary)?;
+        let template = bundle
+            .text("chat_template")
+            .map(|template| ChatTemplate::new(template, config.start_token.clone(), config.end_token.clone(), config.vision.is_some()));
+        let processor = match &config.vision {
+            None => None,
+            Some(vision) => {
+                if codec.needed(prompt::IMAGE)? != vision.image_token {
+                    return Err(LoadError::Tokenizer { reason: format!("its {} is not token {}", prompt::IMAGE, vision.image_token) });
+                }
+                let wrong = |reason: String| LoadError::Preprocessing { reason };
+                let recipe: Recipe =
+                    serde_json::from_value(bundle.manifest().preprocessing.clone()).map_err(|error| wrong(error.to_string()))?;
+                if !matches!(recipe.resize, Some(Resize::Tiles { side, .. }) if side as usize == vision.tile) {
+                    return Err(wrong(format!("it does not make tiles of {} pixels, which the model reads", vision.tile)));
+                }
+                Some(RefCell::new(Processor::new(recipe).map_err(|error| wrong(error.to_string()))?))
+            }
+        };
+        Ok(Self {
+            name: bundle.manifest().name.clone(),
+            network,
+            codec,
+            template: template.transpose()?,
+            processor,
+            session: RefCell::default(),
+            tokens: OnceCell::new(),
+            device: device.clone(),
+            config,
+        })
+    }
+
+    /// The network, for tests of its stages.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The token ids of a prompt with these pictures, and the words before they were tokenized.
+    ///
+    /// # Errors
+    /// Where the template refuses the messages, or markers and pictures do not fit.
+    pub fn prompt(&self, pictures: &[&Encoded], asked: &Prompt) -> Result<(String, Vec<u32>), ModelError> {
+        let seen = pictures.iter().map(|picture| picture.features::<Seen>()).collect::<Result<Vec<_>, _>>()?;
+        let text = self.text(asked)?;
+        let words = match &self.config.vision {
+            Some(vision) => prompt::expand(&text, &seen.iter().map(|seen| seen.tiles).collect::<Vec<_>>(), vision.tokens())?,
+            None if seen.is_empty() => text.clone(),
+            None => return Err(ModelError::Unsupported { what: "read pictures" }),
+        };
+        // What the template begins with is not put there twice.
+        let begun = self.config.start_token.as_ref().is_some_and(|start| words.starts_with(start.as_str()));
+        let ids = self.codec.encode(&words, !begun)?;
+        Ok((text, ids))
+    }
+
+    /// The last hidden states `[tokens, d]` and logits `[tokens, vocabulary]` of a prompt and tokens after it, read at once; for comparing.
+    ///
+    /// # Errors
+    /// As [`Answerer::ask`].
+    pub fn teacher_forced(&self, pictures: &[&Encoded], asked: &Prompt, tokens: &[u32]) -> Result<(Vec<f32>, Vec<f32>), ModelError> {
+        let words = self.words(pictures, asked)?;
+        let (decoder, count) = (&self.network.text, words.places.len() + tokens.len());
+        let mut vectors = vec![self.vectors(&words, 0)?];
+        if !tokens.is_empty() {
+            vectors.push(decoder.embed(tokens, &self.device)?);
+        }
+        let mut cache = decoder.cache(1, count, &self.device);
+        let x = decoder.forward(Tensor::cat(vectors, 1), &mut cache)?;
+        let floats = |x: Tensor<3>| x.into_data().iter::<f32>().collect::<Vec<_>>();
+        Ok((floats(decoder.norm.forward(x.clone())), floats(decoder.logits(x))))
+    }
+
+    /// How many places of the last prompt had been read before, with one that began like it.
+    pub fn shared_last(&self) -> usize {
+        self.session.borrow().shared_last()
+    }
+
+    fn text(&self, asked: &Prompt) -> Result<String, ModelError> {
+        match (asked, &self.template) {
+            (Prompt::Raw(text), _) => Ok(text.clone()),
+            (Prompt::Messages(messages), Some(template)) => template.render(messages),
+            (Prompt::Messages(_), None) => {
+                let reason = "the model came without a chat template; give the whole prompt with --raw".into();
+                Err(ModelError::Prompt { reason })
+            }
+        }
+    }
+
+    /// The vocabulary's bytes: only a grammar needs them.
+    fn tokens(&self, end: &[u32]) -> Result<&TokenBytes, ModelError> {
+        if let Some(tokens) = self.tokens.get() {
+            return Ok(tokens);
+        }
+        let end = end.first().copied().ok_or(ModelError::Unsupported { what: "follow a grammar: no token ends a text" })?;
+        let tokens = TokenBytes::new(&self.codec, end, self.config.text.vocabulary)?;
+        Ok(self.tokens.get_or_init(|| tokens))
+    }
+
+    fn words<'a>(&self, pictures: &[&'a Encoded], asked: &Prompt) -> Result<Words<'a>, ModelError> {
+        let (_, ids) = self.prompt(pictures, asked)?;
+        if ids.is_empty() {
+            return Err(ModelError::Prompt { reason: "the prompt is empty; ask something".into() });
+        }
+        let pictures = pictures.iter().map(|picture| picture.features::<Seen>()).collect::<Result<Vec<_>, _>>()?;
+        let of_pictures = |seen: &&Seen| (0..seen.vectors.dims()[0] as u32).map(|i| Place::Picture(seen.number, i)).collect::<Vec<_>>();
+        let mut vectors = pictures.iter().flat_map(of_pictures);
+        let image_token = self.config.vision.as_ref().map(|vision| vision.image_token);
+        let mut places = Vec::with_capacity(ids.len());
+        for &id in &ids {
+            places.push(if Some(id) == image_token { vectors.next() } else { Some(Place::Token(id)) });
+        }
+        // A text that writes the token itself.
+        let (Some(places), None) = (places.into_iter().collect::<Option<Vec<_>>>(), vectors.next()) else {
+            let reason = "the prompt's image tokens are not those of its pictures; leave them out of the text".into();
+            return Err(ModelError::Prompt { reason });
+        };
+        Ok(Words { ids, places, pictures })
+    }
+
+    /// The vectors of the places from `from` on, `[1, places, text]`.
+    fn vectors(&self, words: &Words<'_>, from: usize) -> Result<Tensor<3>, ModelError> {
+        let mut parts = Vec::new();
+        let mut at = from;
+        while at < words.places.len() {
+            let same = |place: &&Place| match (words.places[at], **place) {
+                (Place::Token(_), Place::Token(_)) => true,
+                (Place::Picture(a, _), Place::Picture(b, _)) => a == b,
+                _ => false,
+            };
+            let run = words.places[at..].iter().take_while(same).count();
+            parts.push(match words.places[at] {
+                Place::Token(_) => self.network.text.embed(&words.ids[at..at + run], &self.device)?,
+                Place::Picture(number, first) => {
+                    let seen = words.pictures.iter().find(|seen| seen.number == number).ok_or(ModelError::ForeignFeatures)?;
+                    seen.vectors.clone().narrow(0, first as usize, run).unsqueeze::<3>()
+                }
+            });
+            at += run;
+        }
+        Ok(Tensor::cat(parts, 1))
+    }
+
+    fn write(&self, words: &Words<'_>, options: &GenerateOptions, listener: &mut dyn Listener) -> Result<Generation, ModelError> {
+        let most = self.config.text.context;
+        if words.ids.len() >= most {
+            let reason = format!(
+                "the prompt has {} tokens, and the model's context {most}: use fewer pictures, --tiles 1, or a shorter text",
+                words.ids.len()
+            );
+            return Err(ModelError::Prompt { reason });
+        }
+        let settings = self.config.generation.settings(options, words.ids.len(), most - words.ids.len())?;
+        let mut processors: Vec<Box<dyn LogitsProcessor + '_>> = Vec::new();
+        if let Some(grammar) = &options.grammar {
+            processors.push(self.tokens(&settings.end)?.processor(grammar, &settings.end)?);
+        }
+        let decoder = &self.network.text;
+        let mut session = self.session.borrow_mut();
+        let vectors = |from| self.vectors(words, from);
+        let (mut cache, logits) = session.read(decoder, &words.places, settings.max_tokens, &self.device, vectors)?;
+        let mut ending = Ending::new(&self.codec, &options.stop, listener);
+        // Beams have a cache of their own; what one sequence wrote is kept with the prompt.
+        let mut beams = matches!(settings.strategy, Strategy::Beams(_)).then(|| cache.fork());
+        let start = Start { state: beams.as_mut().unwrap_or(&mut cache), logits, prompt: words.ids.clone() };
+        let found = generate(decoder, start, &settings, processors, &mut ending);
+        let mut places = words.places.clone();
+        if let (Ok(found), None) = (&found, &beams) {
+            places.extend(found.tokens.iter().map(|&token| Place::Token(token)));
+        }
+        session.keep(cache, places);
+        let found = found?;
+        let text = ending.finish(&found.tokens);
+        Ok(Generation { text, tokens: found.tokens, token_logprobs: found.logprobs, score: found.score, finish: found.finish })
+    }
+
+    fn prepared(&self, frame: &Frame, most: Option<usize>) -> Result<Inputs, ModelError> {
+        let refused = |error: ocelli_preprocess::PrepareError| ModelError::Compute { stage: "preprocess", reason: error.to_string() };
+        let processor = self.processor.as_ref().ok_or(ModelError::Unsupported { what: "read pictures" })?;
+        let mut processor = processor.borrow_mut();
+        let source = Source::rgb(frame);
+        let prepared = match most {
+            None => processor.prepare_source(&source),
+            Some(most) => processor.prepare_tiles(&source, u32::try_from(most).unwrap_or(u32::MAX)),
+        };
+        let prepared = prepared.map_err(refused)?;
+        let tiles = prepared.tiles.unwrap_or_default();
+        let (count, [height, width]) = (tiles.count(), [prepared.height as usize, prepared.width as usize]);
+        let tensor = |name: &'static str, shape: Vec<usize>, values| InputTensor { name: name.into(), shape, values };
+        let number = |n: u32| InputValues::I64(vec![i64::from(n)]);
+        let tensors = vec![
+            tensor("cols", vec![1, 1], number(tiles.columns)),
+            tensor("pixel_attention_mask", vec![1, count, height, width], InputValues::I64(vec![1; count * height * width])),
+            tensor("pixel_values", vec![1, count, 3, height, width], InputValues::F32(prepared.values)),
+            tensor("rows", vec![1, 1], number(tiles.rows)),
+        ];
+        Ok(Inputs { width: frame.width(), height: frame.height(), tensors })
+    }
+
+    /// How the tiles of prepared tensors lie: as they say, or as the picture's size does.
+    fn tiles(&self, inputs: &Inputs, count: usize) -> Result<Tiles, ModelError> {
+        let number = |name: &str| match inputs.tensor(name).map(|tensor| &tensor.values) {
+            Some(InputValues::I64(values)) if values.len() == 1 => u32::try_from(values[0]).ok(),
+            _ => None,
+        };
+        let said = number("rows").zip(number("cols")).map(|(rows, columns)| Tiles { rows, columns });
+        let follows = || self.processor.as_ref()?.borrow().tiles(inputs.width, inputs.height);
+        let whole = (count == 1).then(Tiles::default);
+        let tiles = said.or(whole).or_else(follows).unwrap_or_default();
+        if tiles.count() != count || (tiles.rows == 0) != (tiles.columns == 0) {
+            let reason = format!("there are {count} tiles, and {} x {} beside the whole picture are said", tiles.rows, tiles.columns);
+            return Err(ModelError::Inputs { reason });
+        }
+        Ok(tiles)
+    }
+}
+
+impl Model for SmolVlm {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn preprocess(&self, frame: &Frame) -> Result<Inputs, ModelError> {
+        self.prepared(frame, None)
+    }
+
+    fn preprocess_in_tiles(&self, frame: &Frame, tiles: usize) -> Result<Inputs, ModelError> {
+        self.prepared(frame, Some(tiles))
+    }
+
+    fn encode_inputs(&self, inputs: Inputs) -> Result<Encoded, ModelError> {
+        static PICTURES: AtomicU64 = AtomicU64::new(0);
+        let vision = self.config.vision.as_ref().ok_or(ModelError::Unsupported { what: "read pictures" })?;
+        let count = inputs.tensor("pixel_values").and_then(|tensor| tensor.shape.get(1).copied()).unwrap_or(0);
+        let shape = [1, count, 3, vision.tile, vision.tile];
+        let (width, height) = (inputs.width, inputs.height);
+        let tiles = self.tiles(&inputs, count)?;
+        let pixels = inputs.into_pixels(&shape).map_err(|reason| ModelError::Inputs { reason })?;
+        let plane = 3 * vision.tile * vision.tile;
+        // A tile at a time: what a tower needs of memory does not grow with the picture.
+        let mut vectors = Vec::with_capacity(count);
+        for tile in pixels.chunks_exact(plane) {
+            let tile = Tensor::<4>::from_data(TensorData::new(tile.to_vec(), [1, 3, vision.tile, vision.tile]), &self.device);
+            vectors.extend(self.network.see(tile, vision.shuffle));
+        }
+        let seen = Seen { number: PICTURES.fetch_add(1, Ordering::Relaxed), tiles, vectors: Tensor::cat(vectors, 0) };
+        Ok(Encoded::new(width, height, seen))
+    }
+
+    fn prompt_ids(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        self.codec.encode(text, true)
+    }
+
+    fn captioner(&self) -> Option<&dyn Captioner> {
+        self.config.vision.is_some().then_some(self)
+    }
+
+    fn answerer(&self) -> Option<&dyn Answerer> {
+        Some(self)
+    }
+}
+
+impl Captioner for SmolVlm {
+    fn caption(&self, encoded: &Encoded, options: &CaptionOptions, listener: &mut dyn Listener) -> Result<Caption, ModelError> {
+        if let Some(task) = &options.task {
+            return Err(ModelError::Option { option: "task", reason: format!("{task:?}: this model has none; say it in a --prompt") });
+        }
+        let asked = options.prompt.as_deref().unwrap_or(CAPTION);
+        let message = Message { role: Role::User, parts: vec![Part::Picture, Part::Text(asked.to_owned())] };
+        let written = self.ask(&[encoded], &Prompt::Messages(vec![message]), &options.generate, listener)?;
+        let text = written.text.trim().to_owned();
+        Ok(Caption::new(Generation { text, ..written }, Vec::new()))
+    }
+}
+
+impl Answerer for SmolVlm {
+    fn ask(
+        &self,
+        pictures: &[&Encoded],
+        prompt: &Prompt,
+        options: &GenerateOptions,
+        listener: &mut dyn Listener,
+    ) -> Result<Generation, ModelError> {
+        self.write(&self.words(pictures, prompt)?, options, listener)
+    }
+}
