@@ -12,6 +12,7 @@
 //! | [`owl`] | boxes for phrases: OWL-ViT and OWLv2 |
 //! | [`encoder_decoder`] | captions and lines of text: a vision transformer that GPT-2 or TrOCR's decoder reads |
 //! | [`blip`] | captions, answers, and matches of pictures and texts: BLIP |
+//! | [`florence`] | captions, objects, texts and phrases, written with their places: Florence-2 |
 //! | [`pictures`] | a picture as the tensors that a tower reads |
 //! | [`smolvlm`] | pictures among the words of a language model: SmolVLM, Idefics3 |
 //! | [`llama`] | decoder-only language models |
@@ -28,6 +29,7 @@ pub mod blocks;
 pub mod clip;
 pub mod encoder_decoder;
 pub mod error;
+pub mod florence;
 pub mod golden;
 pub mod joint;
 pub mod llama;

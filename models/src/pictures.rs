@@ -22,6 +22,13 @@ impl Pictures {
         Self::new(&bundle.manifest().preprocessing, config).map_err(|reason| LoadError::Preprocessing { reason })
     }
 
+    /// That of a bundle, which must make whole pictures of `side` x `side` pixels.
+    pub fn of_square(bundle: &Bundle, side: usize) -> Result<Self, LoadError> {
+        // Of a tower's shape only this much is looked at.
+        let config = VisionConfig { side, flexible: false, ..VisionConfig::clip_base(1) };
+        Self::of_bundle(bundle, &config)
+    }
+
     fn new(recipe: &serde_json::Value, config: &VisionConfig) -> Result<Self, String> {
         let recipe: Recipe = serde_json::from_value(recipe.clone()).map_err(|error| error.to_string())?;
         if let Some(Resize::Patches { patch, .. }) = recipe.resize {

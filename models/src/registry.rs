@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::plan::{Declared, OPEN_CLIP, Plan, PlanError};
 use crate::table::Row;
-use crate::{LoadError, blip, clip, encoder_decoder, nano, owl, siglip, smolvlm};
+use crate::{LoadError, blip, clip, encoder_decoder, florence, nano, owl, siglip, smolvlm};
 
 /// Makes the model of one family.
 type Loader = fn(&Bundle, &Device) -> Result<Box<dyn Model>, LoadError>;
@@ -32,6 +32,7 @@ const FAMILIES: &[(&str, Loader, Option<Table>)] = &[
         |bundle, device| Ok(Box::new(encoder_decoder::PictureReader::load(bundle, device)?)),
         Some(encoder_decoder::table),
     ),
+    (florence::FAMILY, |bundle, device| Ok(Box::new(florence::Florence2::load(bundle, device)?)), Some(florence::table)),
 ];
 
 /// Every class of checkpoint that can be imported, and who reads its configuration.
@@ -51,6 +52,7 @@ const CLASSES: &[(&str, Planner)] = &[
     ("BlipForImageTextRetrieval", blip::plan_match),
     ("BlipForQuestionAnswering", blip::plan_answer),
     ("VisionEncoderDecoderModel", encoder_decoder::plan),
+    ("Florence2ForConditionalGeneration", florence::plan),
 ];
 
 /// Loads the model of a bundle onto a device.

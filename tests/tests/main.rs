@@ -15,6 +15,8 @@ mod decode;
 mod dependencies;
 /// CLIP, SigLIP and OWL-ViT against transformers, stage by stage.
 mod families;
+/// Florence-2 against transformers, from prompts to places.
+mod florence;
 /// Whatever reads files from elsewhere, on files that are nearly right.
 mod fuzz_seeds;
 /// The GPU against the CPU, layer by layer.

@@ -119,18 +119,22 @@ class Generator:
     `forced(ids)`: logits of prompt and ids fed at once, the last of which is for what would follow; [prompt + ids, vocabulary].
     """
 
-    def __init__(self, model, inputs, prompt, ends, decode, forced, strict=True):
-        self.model, self.inputs, self.prompt, self.ends = model, inputs, prompt, ends
+    def __init__(self, model, inputs, prompt, ends, decode, forced, strict=True, begins=0, last_forced=False):
+        """`begins`: how many of the ids after the prompt are given, and not chosen; they are not among the tokens. `last_forced`: the end comes when the length runs out."""
+        self.model, self.inputs, self.prompt, self.ends = model, inputs, prompt + begins, ends
+        self.begins, self.last_forced = begins, last_forced
         self.decode, self.forced, self.strict = decode, forced, strict
 
     def require(self, condition, reason):
         if self.strict and not condition:
             raise Unclear(reason)
 
-    def split(self, sequence):
-        """The ids up to the end token, and that one, if it came."""
+    def split(self, sequence, options):
+        """The ids up to the end token, and that one, if it came by itself."""
         ids = sequence[self.prompt :].tolist()
         end = next((i for i, token in enumerate(ids) if token in self.ends), None)
+        if end is not None and self.last_forced and self.begins + end + 1 == options["max_new_tokens"]:
+            return ids[:end], None
         return (ids, None) if end is None else (ids[:end], ids[end])
 
     def generate(self, options, **more):
@@ -146,28 +150,28 @@ class Generator:
 
     def greedy(self, **options):
         out = self.generate(options)
-        ids, end = self.split(out.sequences[0])
+        ids, end = self.split(out.sequences[0], options)
         tops = [scores[0].topk(2).values for scores in out.scores]
         gap = min((float(top[0] - top[1]) for top in tops), default=1.0)
         self.require(gap > GAP, f"greedy: two tokens {gap:.1e} apart")
         chosen = ids + ([] if end is None else [end])
-        each = [float(logits[0].log_softmax(-1)[token]) for logits, token in zip(out.logits, chosen)]
+        each = [float(logits[0].log_softmax(-1)[token]) for logits, token in zip(out.logits[self.begins :], chosen)]
         # Step by step and all at once must be the same.
         assert all(abs(a - b) < 2e-3 for a, b in zip(each, self.raw(ids, end))), (each, self.raw(ids, end))
         return {"options": options, "tokens": ids, "text": self.decode(ids), "ended": end is not None, "logprob": sum(each), "token_logprobs": each, "gap": gap}
 
     def beams(self, **options):
-        beams = options["num_beams"]
+        beams = options.get("num_beams", self.model.generation_config.num_beams)
         out = self.generate(options, num_return_sequences=beams)
         kept = []
         for sequence, score in zip(out.sequences, out.sequences_scores):
-            ids, end = self.split(sequence)
+            ids, end = self.split(sequence, options)
             each = self.raw(ids, end)
             kept.append({"tokens": ids, "text": self.decode(ids), "ended": end is not None, "logprob": sum(each), "score": float(score)})
         if self.strict:
             for shake in range(4):
                 shaken = self.generate(options, num_return_sequences=beams, logits_processor=LogitsProcessorList([Shaken(shake)]))
-                same = [self.split(s)[0] for s in shaken.sequences] == [beam["tokens"] for beam in kept]
+                same = [self.split(s, options)[0] for s in shaken.sequences] == [beam["tokens"] for beam in kept]
                 self.require(same, "beams: rounding decides")
         best = kept[0]
         return {"options": options, **{key: best[key] for key in ("tokens", "text", "ended", "logprob")}, "token_logprobs": self.raw_of(best), "score": best["score"], "beams": kept}

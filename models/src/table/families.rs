@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use super::Row;
 use crate::blip::{BlipConfig, Parts};
 use crate::encoder_decoder::{EncoderDecoder, EncoderDecoderConfig};
+use crate::florence::FlorenceConfig;
+use crate::florence::forward::Florence;
 use crate::joint::JointConfig;
 use crate::joint::model::Towers;
 use crate::owl::OwlConfig;
@@ -74,6 +76,19 @@ fn with(mut config: Value, part: Option<&str>, fields: Value) -> Value {
     config
 }
 
+/// Florence-2 in transformers' form, or in Microsoft's.
+fn florence(microsoft: bool) -> Value {
+    let widths = if microsoft { "dim_embed" } else { "embed_dim" };
+    let vision = json!({
+        widths: [8, 12], "depths": [1, 2], "num_heads": [2, 3], "num_groups": [4, 2], "window_size": 4, "projection_dim": 16,
+        "patch_size": [7, 3], "patch_stride": [8, 8], "patch_padding": [3, 1], "patch_prenorm": [false, true],
+    });
+    let sizes = json!({"encoder_layers": 2, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 4,
+        "encoder_ffn_dim": 24, "decoder_ffn_dim": 20, "max_position_embeddings": 256});
+    let text = with(sizes, None, json!({"d_model": 16, "vocab_size": 99}));
+    with(class("Florence2ForConditionalGeneration"), None, json!({"vision_config": vision, "text_config": text}))
+}
+
 fn class(name: &str) -> Value {
     json!({ "architectures": [name] })
 }
@@ -106,6 +121,11 @@ fn tables_list_what_modules_have() {
         let own = OwlConfig::from_json(&plan.config).unwrap();
         assert_eq!(own.second, name.starts_with("Owlv2"));
         assert_eq!(listed(&plan.rows), parameters(&Detector::init(&own, &device)), "{name}");
+    }
+    for microsoft in [false, true] {
+        let plan = planned(&florence(microsoft), Format::Transformers).unwrap();
+        let own = FlorenceConfig::from_json(&plan.config).unwrap();
+        assert_eq!(listed(&plan.rows), parameters(&Florence::init(&own, &device)), "Florence-2, Microsoft's form: {microsoft}");
     }
 }
 
@@ -184,6 +204,7 @@ fn pieces_hold_as_many_values_as_their_row() {
         assert_pieces(&config);
     }
     readers().iter().chain(&blips()).for_each(assert_pieces);
+    [false, true].map(|microsoft| assert_pieces(&florence(microsoft)));
 }
 
 fn assert_pieces(config: &Value) {
@@ -209,6 +230,12 @@ fn what_cannot_be_imported_is_named() {
         (with(clip(), Some("text_config"), json!({"vocab_size": "many"})), "text_config.vocab_size"),
         (with(clip(), Some("vision_config"), json!({"num_channels": 1})), "num_channels"),
         (with(with(towers(), None, class("SiglipModel")), Some("vision_config"), json!({"vision_use_head": false})), "vision_use_head"),
+        (with(florence(false), Some("vision_config"), json!({"num_heads": [2]})), "vision_config.num_heads"),
+        (with(florence(false), Some("vision_config"), json!({"projection_dim": 8})), "vision_config.projection_dim"),
+        (with(florence(false), Some("vision_config"), json!({"window_size": 0})), "window"),
+        (with(florence(false), Some("text_config"), json!({"max_position_embeddings": 40})), "no room"),
+        (with(florence(true), Some("vision_config"), json!({"image_feature_source": ["last_frame"]})), "image_feature_source"),
+        (with(florence(false), None, json!({"tie_word_embeddings": false})), "tie_word_embeddings"),
     ] {
         let error = refused(config);
         assert!(error.contains(named), "{named}: {error}");

@@ -63,6 +63,8 @@ enum Class {
     Siglip,
     /// SigLIP 2's: Gemma's, in lower case.
     Siglip2,
+    /// Florence-2's: BART's, with tokens for places.
+    Florence,
     /// Any other.
     Other,
 }
@@ -102,6 +104,11 @@ impl TokenizerFiles {
             let known = roles.iter().filter_map(|role| self.special(role)).filter(|token| tokenizer.token_to_id(token).is_some());
             let special: Vec<AddedToken> = known.map(|token| AddedToken::from(token, true)).collect();
             tokenizer.add_special_tokens(special).map_err(|error| BuildError::Incomplete(error.to_string()))?;
+        }
+        if class == Class::Florence && tokenizer.token_to_id("<loc_0>").is_none() {
+            // Microsoft's repositories have BART's tokenizer, to which their processor adds these.
+            let added: Vec<AddedToken> = florence_tokens().map(|token| AddedToken::from(token, true)).collect();
+            tokenizer.add_special_tokens(added).map_err(|error| BuildError::Incomplete(error.to_string()))?;
         }
         if class == Class::Siglip2 && !is_lowered(tokenizer.get_normalizer()) {
             let mut steps = vec![NormalizerWrapper::Lowercase(Lowercase)];
@@ -149,6 +156,7 @@ impl TokenizerFiles {
             // transformers puts the class right here, whatever its configuration says.
             (_, Some("siglip2")) => Class::Siglip2,
             (None, Some("siglip")) => Class::Siglip,
+            (_, Some("florence2")) => Class::Florence,
             _ => Class::Other,
         }
     }
@@ -288,6 +296,16 @@ fn parse(file: &'static str, json: &str) -> Result<tokenizers::Tokenizer, BuildE
     let damaged = |reason: String| BuildError::Damaged { file, reason: format!("cannot be read: {reason}") };
     charsmap::check_json(json).map_err(damaged)?;
     tokenizers::Tokenizer::from_bytes(json.as_bytes()).map_err(|error| damaged(error.to_string()))
+}
+
+/// The tokens that Florence-2's processor adds, in its order; the spelling of `region_to_desciption` is its own.
+fn florence_tokens() -> impl Iterator<Item = String> {
+    let pair = |name: &str| [format!("<{name}>"), format!("</{name}>")];
+    let places = (0..1000).map(|place| format!("<loc_{place}>"));
+    let before = ["od", "ocr"].into_iter().flat_map(pair);
+    let kinds = ["cap", "ncap", "dcap", "grounding", "seg"].into_iter().flat_map(pair);
+    let more = ["region_cap", "region_to_desciption", "proposal", "poly"].into_iter().flat_map(pair);
+    before.chain(places).chain(kinds).chain(["<sep>".to_owned()]).chain(more).chain(["<and>".to_owned()])
 }
 
 /// Whether a normalizer makes texts lower case.

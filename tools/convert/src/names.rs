@@ -24,8 +24,9 @@ pub fn unused<'a>(checkpoint: &'a Checkpoint, rows: &[Row], prefix: &str) -> Vec
     checkpoint.names().filter(|name| !used.contains(*name) && !is_buffer(name)).collect()
 }
 
-/// Positions `0..n` and causal masks, which older versions of transformers and open_clip saved; GPT-2's mask was called a bias.
+/// Positions `0..n` and causal masks, which older versions of transformers and open_clip saved; GPT-2's mask was called a bias. And Florence-2's
+/// sines of time.
 fn is_buffer(name: &str) -> bool {
-    ["position_ids", "attn_mask", "masked_bias"].contains(&name.rsplit('.').next().unwrap_or_default())
+    ["position_ids", "attn_mask", "masked_bias", "pos_idx_to_embed"].contains(&name.rsplit('.').next().unwrap_or_default())
         || [".attn.bias", ".crossattention.bias"].iter().any(|mask| name.ends_with(mask))
 }
