@@ -110,7 +110,7 @@ impl DecoderConfig {
         if self.layers > 1024 || !self.heads.is_multiple_of(self.kv_heads) {
             return Err(format!("{} heads over {} of keys in {} layers", self.heads, self.kv_heads, self.layers));
         }
-        if self.head % 2 != 0 || self.heads.saturating_mul(self.head) > blocks::LARGEST {
+        if !self.head.is_multiple_of(2) || self.heads.saturating_mul(self.head) > blocks::LARGEST {
             return Err(format!("{} heads of {} elements", self.heads, self.head));
         }
         Ok(())

@@ -226,7 +226,8 @@ fn read(bundle: &Bundle, name: &str, expected: &[usize]) -> Result<(Vec<f32>, bo
             has_type(&view, name, recipe, &[DType::U8])?;
             let (n, k) = rows_and_columns(expected, transposed);
             let scales = halves(bundle, name, padded(n) * (k / GROUP))?;
-            let weight = PackedGroups::new(n, k, bits_of(recipe), view.bytes, &scales).map_err(|error| misshapen(name, error.to_string()))?;
+            let weight =
+                PackedGroups::new(n, k, bits_of(recipe), view.bytes, &scales).map_err(|error| misshapen(name, error.to_string()))?;
             for (i, value) in values.iter_mut().enumerate() {
                 *value = f32::from(weight.value(i / k, i % k)) * weight.scale(i / k, i % k).to_f32();
             }

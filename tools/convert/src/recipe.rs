@@ -180,7 +180,9 @@ mod tests {
 
     #[test]
     fn a_file_is_a_policy() {
-        let recipe = parse("default = \"int8\"\n\n[[rule]]\nmatch = \"text.*\"\nrecipe = \"int4\"\n[[rule]]\nmatch = \"text.head*\"\nrecipe = \"keep\"\n");
+        let recipe = parse(
+            "default = \"int8\"\n\n[[rule]]\nmatch = \"text.*\"\nrecipe = \"int4\"\n[[rule]]\nmatch = \"text.head*\"\nrecipe = \"keep\"\n",
+        );
         let recipe = recipe.unwrap();
         assert_eq!((recipe.name.as_str(), recipe.lines.as_slice()), ("mine.toml", [4, 7].as_slice()));
         assert_eq!(recipe.policy.default, Some(Storage::Int8));

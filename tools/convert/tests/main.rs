@@ -7,5 +7,7 @@ mod checkpoints;
 
 /// What is in the bundle, whatever form the checkpoint had.
 mod forms;
+/// Bundles in other forms, and recipes that do not fit.
+mod quantized;
 /// Files and checkpoints that are broken, hostile, or of another model.
 mod refused;

@@ -46,7 +46,9 @@ impl ModuleMapper for Rounder<'_> {
                 dequantize_int4(&q.values, &q.scales, &mut values);
             }
             // No part of nano is kept in groups of eight bits.
-            Recipe::F32 | Recipe::F16 | Recipe::F32Packed { .. } | Recipe::F16Packed { .. } | Recipe::Int8GroupsPacked { .. } => return param,
+            Recipe::F32 | Recipe::F16 | Recipe::F32Packed { .. } | Recipe::F16Packed { .. } | Recipe::Int8GroupsPacked { .. } => {
+                return param;
+            }
         }
         let value = turned(Tensor::from_data(TensorData::new(values, shape), &device));
         let param = Param::initialized(param.id, value);
