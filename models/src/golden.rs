@@ -173,13 +173,26 @@ pub fn record(writer: &mut BundleWriter, outputs: Vec<Output>, input: &Input, to
     Ok(())
 }
 
+/// The inputs of a bundle's golden vectors.
+///
+/// # Errors
+/// Where one is no picture.
+pub fn inputs(bundle: &Bundle) -> Result<Vec<Input>, GoldenError> {
+    let golden = &bundle.manifest().golden;
+    golden.iter().map(|golden| input(bundle, golden)).collect()
+}
+
+fn input(bundle: &Bundle, golden: &Golden) -> Result<Input, GoldenError> {
+    let frame = frame(&bundle.tensor(&golden.input)?)?;
+    Ok(Input { name: golden.name.clone(), frame, phrases: golden.texts.clone() })
+}
+
 /// Computes a bundle's golden vectors anew on a device: how far each output is from what it was.
 pub fn check(bundle: &Bundle, device: &burn::tensor::Device) -> Result<Vec<Deviation>, GoldenError> {
     let model = registry::load(bundle, device)?;
     let mut deviations = Vec::new();
     for golden in &bundle.manifest().golden {
-        let frame = frame(&bundle.tensor(&golden.input)?)?;
-        let input = Input { name: golden.name.clone(), frame, phrases: golden.texts.clone() };
+        let input = input(bundle, golden)?;
         let found = outputs(&*model, &input, None)?;
         for tensor in &golden.expected {
             let view = bundle.tensor(tensor)?;

@@ -32,6 +32,8 @@ mod imported;
 mod lines;
 /// `pull`: from a Hub on this machine.
 mod pull;
+/// `quantize`: bundles in fewer bits, and recipes that are wrong.
+mod quantize;
 /// Ctrl-C, memory, size of the program.
 #[cfg(feature = "nano")]
 mod resources;

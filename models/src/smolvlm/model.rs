@@ -307,12 +307,32 @@ impl Captioner for SmolVlm {
         if let Some(task) = &options.task {
             return Err(ModelError::Option { option: "task", reason: format!("{task:?}: this model has none; say it in a --prompt") });
         }
-        let asked = options.prompt.as_deref().unwrap_or(CAPTION);
-        let message = Message { role: Role::User, parts: vec![Part::Picture, Part::Text(asked.to_owned())] };
-        let written = self.ask(&[encoded], &Prompt::Messages(vec![message]), &options.generate, listener)?;
+        let asked = caption_prompt(options.prompt.as_deref());
+        let written = self.ask(&[encoded], &asked, &options.generate, listener)?;
         let text = written.text.trim().to_owned();
         Ok(Caption::new(Generation { text, ..written }, Vec::new()))
     }
+
+    fn follow(&self, encoded: &Encoded, tokens: &[u32]) -> Result<Vec<u32>, ModelError> {
+        let Some((_, before)) = tokens.split_last() else { return Ok(Vec::new()) };
+        let words = self.words(&[encoded], &caption_prompt(None))?;
+        let decoder = &self.network.text;
+        let mut vectors = vec![self.vectors(&words, 0)?];
+        if !before.is_empty() {
+            vectors.push(decoder.embed(before, &self.device)?);
+        }
+        let count = words.places.len() + before.len();
+        let mut cache = decoder.cache(1, count, &self.device);
+        let x = decoder.forward(Tensor::cat(vectors, 1), &mut cache)?;
+        let likeliest = decoder.logits(x.narrow(1, count - tokens.len(), tokens.len())).argmax(2);
+        Ok(likeliest.into_data().iter::<i64>().map(|id| id as u32).collect())
+    }
+}
+
+/// What the model is asked for a caption.
+fn caption_prompt(asked: Option<&str>) -> Prompt {
+    let text = Part::Text(asked.unwrap_or(CAPTION).to_owned());
+    Prompt::Messages(vec![Message { role: Role::User, parts: vec![Part::Picture, text] }])
 }
 
 impl Answerer for SmolVlm {

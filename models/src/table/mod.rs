@@ -5,14 +5,16 @@
 
 #[cfg(test)]
 mod families;
+mod policy;
 pub mod transformers;
 
 use std::ops::Range;
 
 use ocelli_bundle::Bundle;
 
-use crate::LoadError;
-use crate::weights::{self, Recipe};
+pub use policy::{Form, Policy, PolicyError, Rule};
+
+use crate::{LoadError, weights};
 
 /// One parameter of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,23 +66,17 @@ pub enum Storage {
     F16,
     /// Linear layers and tables of tokens as int8 with a scale a row; the rest in single precision.
     Int8,
+    /// The same, with a scale for 32 input channels where they are so many, twice, …
+    Int8Groups,
+    /// Linear layers as int4 with a scale for 32 input channels, tables of tokens as int8 in such groups, towers that see as [`Storage::Int8`];
+    /// the rest in single precision.
+    Int4,
 }
 
 impl Row {
     /// A weight or another parameter that one tensor of a checkpoint holds.
     pub fn new(name: impl Into<String>, shape: &[usize], kind: Kind, piece: Piece) -> Self {
         Self { name: name.into(), shape: shape.to_vec(), kind, pieces: vec![piece], turned: false }
-    }
-
-    /// How it is stored.
-    pub fn recipe(&self, storage: Storage) -> Recipe {
-        let transposed = matches!(self.kind, Kind::Linear | Kind::Head);
-        match (self.kind, storage) {
-            (Kind::Float, _) => Recipe::F32,
-            (Kind::Linear | Kind::Table, Storage::Int8) => Recipe::Int8Packed { transposed },
-            (_, Storage::F16) => Recipe::F16Packed { transposed },
-            _ => Recipe::F32Packed { transposed },
-        }
     }
 }
 

@@ -9,6 +9,7 @@
 //! | `int4` | u8 `[rows, columns / 2]`, a scale for 32 columns in `NAME.scale` (f16) |
 //! | `int8.t`, `int4.t` | the same of the transposed matrix: a linear layer's `[in, out]` is stored with a row for each output |
 //! | `int8.p`, `int4.p`, `int8.t.p`, `int4.t.p` | the same, in the order of [`ocelli_ops::pack`]; int8 has sums of rows in `NAME.sum` (i32) |
+//! | `int8g.p`, `int8g.t.p` | eight bits with a scale for 32 columns in `NAME.scale` (f16), in that order |
 //! | `f32.p`, `f32.t.p`, `f16.p`, `f16.t.p` | floats of the matrix, or the transposed one, in that order |
 //!
 //! Both directions walk the module itself, so there is one list of tensors: the definition.
@@ -27,7 +28,7 @@ use ocelli_ops::quant::{GROUP, dequantize_int4, dequantize_int8, nibbles};
 use ocelli_ops::{DepthwiseWeight, GroupBits, OwnedGroups, OwnedInt8, Packed};
 
 pub use recipe::Recipe;
-pub use store::{Part, encode, layout, store};
+pub use store::{Part, encode, encode_groups, layout, store};
 
 use crate::LoadError;
 use crate::blocks::{Linears, Target};
@@ -138,10 +139,11 @@ fn stored_shape(name: &str, recipe: Recipe, expected: &[usize]) -> Result<Vec<us
         }
         shape.swap(0, 1);
     }
-    if matches!(recipe, Recipe::Int4 { .. } | Recipe::Int4Packed { .. }) {
+    if recipe.in_groups() {
         let columns: usize = shape.iter().skip(1).product();
         if columns == 0 || !columns.is_multiple_of(GROUP) {
-            return Err(misshapen(name, format!("int4 needs rows of a multiple of {GROUP} values, the model has {shape:?}")));
+            let recipe = recipe.short_name();
+            return Err(misshapen(name, format!("{recipe} needs rows of a multiple of {GROUP} values, the model has {shape:?}")));
         }
         if matches!(recipe, Recipe::Int4 { .. }) {
             shape = vec![shape[0], columns / 2];
@@ -149,11 +151,16 @@ fn stored_shape(name: &str, recipe: Recipe, expected: &[usize]) -> Result<Vec<us
     }
     let (rows, columns) = rows_and_columns(&shape, false);
     Ok(match recipe {
-        Recipe::Int8Packed { .. } => vec![padded(rows) / PANEL, columns.div_ceil(4), PANEL, 4],
+        Recipe::Int8Packed { .. } | Recipe::Int8GroupsPacked { .. } => vec![padded(rows) / PANEL, columns.div_ceil(4), PANEL, 4],
         Recipe::Int4Packed { .. } => vec![padded(rows) / PANEL, columns / GROUP, GROUP / 8, PANEL, 4],
         Recipe::F32Packed { .. } | Recipe::F16Packed { .. } => vec![padded(rows) / PANEL, columns, PANEL],
         _ => shape,
     })
+}
+
+/// Bits of a recipe in groups.
+fn bits_of(recipe: Recipe) -> GroupBits {
+    if matches!(recipe, Recipe::Int8GroupsPacked { .. }) { GroupBits::Int8 } else { GroupBits::Int4 }
 }
 
 /// Output and input channels of a parameter.
@@ -215,12 +222,12 @@ fn read(bundle: &Bundle, name: &str, expected: &[usize]) -> Result<(Vec<f32>, bo
                 *value = f32::from(weight.value(i / k, i % k)) * scales[i / k];
             }
         }
-        Recipe::Int4Packed { transposed } => {
+        Recipe::Int4Packed { transposed } | Recipe::Int8GroupsPacked { transposed } => {
             has_type(&view, name, recipe, &[DType::U8])?;
             let (n, k) = rows_and_columns(expected, transposed);
             let scales = halves(bundle, name, padded(n) * (k / GROUP))?;
             let weight =
-                PackedGroups::new(n, k, GroupBits::Int4, view.bytes, &scales).map_err(|error| misshapen(name, error.to_string()))?;
+                PackedGroups::new(n, k, bits_of(recipe), view.bytes, &scales).map_err(|error| misshapen(name, error.to_string()))?;
             for (i, value) in values.iter_mut().enumerate() {
                 *value = f32::from(weight.value(i / k, i % k)) * weight.scale(i / k, i % k).to_f32();
             }
@@ -280,8 +287,8 @@ fn packed(
         Recipe::Int8Packed { transposed: turned } if turned == transposed => {
             Packed::int8(n, k, as_stored(&view), part("scale")?, part("sum")?, device)
         }
-        Recipe::Int4Packed { transposed: turned } if turned == transposed => {
-            Packed::groups(n, k, GroupBits::Int4, as_stored(&view), part("scale")?, device)
+        Recipe::Int4Packed { transposed: turned } | Recipe::Int8GroupsPacked { transposed: turned } if turned == transposed => {
+            Packed::groups(n, k, bits_of(recipe), as_stored(&view), part("scale")?, device)
         }
         Recipe::Int8 { transposed: turned } if turned == transposed => {
             has_type(&view, name, recipe, &[DType::I8])?;
@@ -338,6 +345,30 @@ pub(crate) fn floats(view: &TensorView<'_>, name: &str) -> Result<Vec<f32>, Load
         DType::F32 => Ok(view.bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()),
         DType::F16 => Ok(view.bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()),
         other => Err(LoadError::Misshapen { name: name.to_owned(), reason: format!("its type is {other:?}, not f32 or f16") }),
+    }
+}
+
+/// How the bundle stores a parameter.
+///
+/// # Errors
+/// Where this build does not know its recipe.
+pub fn stored_as(bundle: &Bundle, name: &str) -> Result<Recipe, LoadError> {
+    recipe_of(bundle, name)
+}
+
+/// The floats of a parameter of shape `expected`, whatever its recipe is: row by row, or those of the transposed matrix where `transposed`.
+///
+/// # Errors
+/// Names it where it is missing or misshapen.
+pub fn values(bundle: &Bundle, name: &str, expected: &[usize], transposed: bool) -> Result<Vec<f32>, LoadError> {
+    let (values, turned) = read(bundle, name, expected)?;
+    match *expected {
+        [rows, columns] if turned != transposed => {
+            // What was read has `inner` values a row, and the other way round is wanted.
+            let (outer, inner) = if turned { (columns, rows) } else { (rows, columns) };
+            Ok((0..values.len()).map(|at| values[at % outer * inner + at / outer]).collect())
+        }
+        _ => Ok(values),
     }
 }
 

@@ -1,6 +1,7 @@
 //! How a parameter is stored.
 
 use burn::tensor::DType;
+use ocelli_ops::GroupBits;
 
 /// How a parameter is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,11 @@ pub enum Recipe {
         /// Of the transposed matrix.
         transposed: bool,
     },
+    /// Eight bits and one scale for 32 columns of a row, in the kernels' order.
+    Int8GroupsPacked {
+        /// Of the transposed matrix.
+        transposed: bool,
+    },
     /// One scale for 32 columns of a row, in the kernels' order.
     Int4Packed {
         /// Of the transposed matrix.
@@ -54,6 +60,8 @@ impl Recipe {
             Some("int8.t") => Self::Int8 { transposed: true },
             Some("int8.p") => Self::Int8Packed { transposed: false },
             Some("int8.t.p") => Self::Int8Packed { transposed: true },
+            Some("int8g.p") => Self::Int8GroupsPacked { transposed: false },
+            Some("int8g.t.p") => Self::Int8GroupsPacked { transposed: true },
             Some("int4.p") => Self::Int4Packed { transposed: false },
             Some("int4.t.p") => Self::Int4Packed { transposed: true },
             Some("int4") => Self::Int4 { transposed: false },
@@ -75,6 +83,8 @@ impl Recipe {
             Self::Int8 { transposed: true } => Some("int8.t"),
             Self::Int8Packed { transposed: false } => Some("int8.p"),
             Self::Int8Packed { transposed: true } => Some("int8.t.p"),
+            Self::Int8GroupsPacked { transposed: false } => Some("int8g.p"),
+            Self::Int8GroupsPacked { transposed: true } => Some("int8g.t.p"),
             Self::Int4Packed { transposed: false } => Some("int4.p"),
             Self::Int4Packed { transposed: true } => Some("int4.t.p"),
             Self::Int4 { transposed: false } => Some("int4"),
@@ -82,9 +92,33 @@ impl Recipe {
         }
     }
 
+    /// Integers with a scale for 32 columns of a row, in the kernels' order.
+    pub fn groups(bits: GroupBits, transposed: bool) -> Self {
+        match bits {
+            GroupBits::Int4 => Self::Int4Packed { transposed },
+            GroupBits::Int8 => Self::Int8GroupsPacked { transposed },
+        }
+    }
+
     /// The type of a float recipe.
     pub(super) fn float(self) -> DType {
         if matches!(self, Self::F16 | Self::F16Packed { .. }) { DType::F16 } else { DType::F32 }
+    }
+
+    /// Whether rows are of groups of 32 columns.
+    pub(super) fn in_groups(self) -> bool {
+        matches!(self, Self::Int4 { .. } | Self::Int4Packed { .. } | Self::Int8GroupsPacked { .. })
+    }
+
+    /// As people and recipe files name it: the order of storage left out.
+    pub fn short_name(self) -> &'static str {
+        match self {
+            Self::F32 | Self::F32Packed { .. } => "f32",
+            Self::F16 | Self::F16Packed { .. } => "f16",
+            Self::Int8 { .. } | Self::Int8Packed { .. } => "int8",
+            Self::Int8GroupsPacked { .. } => "int8g",
+            Self::Int4 { .. } | Self::Int4Packed { .. } => "int4",
+        }
     }
 
     /// Whether what is stored is the transposed matrix.
@@ -96,6 +130,7 @@ impl Recipe {
             | Self::Int8 { transposed }
             | Self::Int4 { transposed }
             | Self::Int8Packed { transposed }
+            | Self::Int8GroupsPacked { transposed }
             | Self::Int4Packed { transposed } => transposed,
         }
     }

@@ -4,8 +4,8 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor};
 use half::f16;
 use ocelli_bundle::{BundleError, BundleWriter};
-use ocelli_ops::pack::{PANEL, pack_float, padded};
-use ocelli_ops::quant::{GROUP, nibbles, quantize_int4, quantize_int8};
+use ocelli_ops::pack::{PANEL, PackError, pack_float, padded};
+use ocelli_ops::quant::{GROUP, nibbles, quantize_int4, quantize_int8, quantize_int8_groups};
 use ocelli_ops::{GroupBits, OwnedGroups, OwnedInt8};
 
 use super::{Recipe, rows_and_columns};
@@ -51,7 +51,7 @@ fn write<const D: usize>(writer: &mut BundleWriter, name: &str, tensor: Tensor<D
     let tensor = if recipe.transposed() { tensor.swap_dims(0, 1) } else { tensor };
     let shape = tensor.dims();
     let values: Vec<f32> = tensor.into_data().iter::<f32>().collect();
-    let rejected = |error: ocelli_ops::pack::PackError| BundleError::Rejected { entry: name.to_owned(), reason: error.to_string() };
+    let rejected = |error: PackError| BundleError::Rejected { entry: name.to_owned(), reason: error.to_string() };
     for part in encode(name, &shape, &values, recipe).map_err(rejected)? {
         writer.tensor(&part.name, part.dtype, &part.shape, part.bytes)?;
     }
@@ -93,6 +93,10 @@ pub fn layout(name: &str, shape: &[usize], recipe: Recipe) -> Vec<Part> {
             part(".scale", DType::F32, vec![padded(rows)]),
             part(".sum", DType::I32, vec![padded(rows)]),
         ],
+        Recipe::Int8GroupsPacked { .. } => vec![
+            main(DType::U8, vec![padded(rows) / PANEL, columns / 4, PANEL, 4]),
+            part(".scale", DType::F16, vec![padded(rows) / PANEL, columns / GROUP, PANEL]),
+        ],
         Recipe::Int4Packed { .. } => vec![
             main(DType::U8, vec![padded(rows) / PANEL, columns / GROUP, GROUP / 8, PANEL, 4]),
             part(".scale", DType::F16, vec![padded(rows) / PANEL, columns / GROUP, PANEL]),
@@ -103,8 +107,8 @@ pub fn layout(name: &str, shape: &[usize], recipe: Recipe) -> Vec<Part> {
 /// The tensors that hold a parameter: [`layout`] with values.
 ///
 /// # Errors
-/// Where the values do not fill the shape, or rows of int4 are no multiple of its groups.
-pub fn encode(name: &str, shape: &[usize], values: &[f32], recipe: Recipe) -> Result<Vec<Part>, ocelli_ops::pack::PackError> {
+/// Where the values do not fill the shape, or rows of int4 or int8g are no multiple of their groups.
+pub fn encode(name: &str, shape: &[usize], values: &[f32], recipe: Recipe) -> Result<Vec<Part>, PackError> {
     let (rows, columns) = rows_and_columns(shape, false);
     let halves = |values: &[f32]| values.iter().map(|&x| f16::from_f32(x)).collect::<Vec<_>>();
     let bytes = match recipe {
@@ -126,13 +130,33 @@ pub fn encode(name: &str, shape: &[usize], values: &[f32], recipe: Recipe) -> Re
             let sums = packed.sums.iter().flat_map(|sum| sum.to_le_bytes()).collect();
             vec![i8_bytes(&packed.values), f32_bytes(&packed.scales), sums]
         }
+        Recipe::Int8GroupsPacked { .. } => {
+            let (values, scales) = quantize_int8_groups(values);
+            return encode_groups(name, shape, &values, &scales, GroupBits::Int8);
+        }
         Recipe::Int4Packed { .. } => {
             let q = quantize_int4(values);
-            let packed = OwnedGroups::pack(rows, columns, GroupBits::Int4, &nibbles(&q.values), &q.scales)?;
-            vec![packed.values, f16_bytes(&packed.scales)]
+            return encode_groups(name, shape, &nibbles(&q.values), &q.scales, GroupBits::Int4);
         }
     };
-    Ok(layout(name, shape, recipe).into_iter().zip(bytes).map(|(part, bytes)| Part { bytes, ..part }).collect())
+    Ok(filled(layout(name, shape, recipe), bytes))
+}
+
+/// The tensors that hold a parameter of which there are integers already, with a scale for 32 columns of a row: `values` `[rows][columns]`, −8…7
+/// or −127…127 (what is beyond is clamped), and `scales` `[rows][columns / 32]`. `shape` as in [`layout`].
+///
+/// They are of the recipe [`Recipe::groups`], whose name the manifest needs.
+///
+/// # Errors
+/// Where values or scales do not fill the shape, or rows are no multiple of the groups.
+pub fn encode_groups(name: &str, shape: &[usize], values: &[i8], scales: &[f16], bits: GroupBits) -> Result<Vec<Part>, PackError> {
+    let (rows, columns) = rows_and_columns(shape, false);
+    let packed = OwnedGroups::pack(rows, columns, bits, values, scales)?;
+    Ok(filled(layout(name, shape, Recipe::groups(bits, false)), vec![packed.values, f16_bytes(&packed.scales)]))
+}
+
+fn filled(layout: Vec<Part>, bytes: Vec<Vec<u8>>) -> Vec<Part> {
+    layout.into_iter().zip(bytes).map(|(part, bytes)| Part { bytes, ..part }).collect()
 }
 
 fn f32_bytes(values: &[f32]) -> Vec<u8> {

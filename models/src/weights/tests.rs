@@ -36,6 +36,7 @@ fn packed_layers_compute_what_their_floats_do() {
         Recipe::F16Packed { transposed: true },
         Recipe::Int8 { transposed: true },
         Recipe::Int8Packed { transposed: true },
+        Recipe::Int8GroupsPacked { transposed: true },
         Recipe::Int4 { transposed: true },
         Recipe::Int4Packed { transposed: true },
     ];
@@ -68,6 +69,40 @@ fn the_order_of_storage_changes_no_value() {
         };
         values(plain).assert_eq(&values(packed), true);
     }
+}
+
+#[test]
+fn integers_of_others_are_kept_as_they_are() {
+    let device = Device::flex();
+    for (bits, range) in [(GroupBits::Int8, 255), (GroupBits::Int4, 16)] {
+        let values: Vec<i8> = (0..OUTPUT * INPUT).map(|i| (i * 31 % range) as i32 - range as i32 / 2).map(|x| x as i8).collect();
+        let scales: Vec<f16> = (0..OUTPUT * INPUT / GROUP).map(|i| f16::from_f32(0.25 + i as f32 / 64.0)).collect();
+        let mut writer = writer();
+        for part in encode_groups("part.weight", &[OUTPUT, INPUT], &values, &scales, bits).unwrap() {
+            writer.tensor(&part.name, part.dtype, &part.shape, part.bytes).unwrap();
+        }
+        writer.f32("part.bias", &[OUTPUT], &[0.0; OUTPUT]).unwrap();
+        let recipe = Recipe::groups(bits, true);
+        writer.manifest_mut().quantization.insert("part.weight".to_owned(), recipe.name().unwrap().to_owned());
+        let bundle = sealed(writer);
+        check(&bundle, "part.weight", &[INPUT, OUTPUT]).unwrap();
+        let wanted = |row: usize, column: usize| f32::from(values[row * INPUT + column]) * scales[(row * INPUT + column) / GROUP].to_f32();
+        let rows = super::values(&bundle, "part.weight", &[INPUT, OUTPUT], true).unwrap();
+        let columns = super::values(&bundle, "part.weight", &[INPUT, OUTPUT], false).unwrap();
+        for at in 0..OUTPUT * INPUT {
+            assert_eq!(rows[at], wanted(at / INPUT, at % INPUT));
+            assert_eq!(columns[at], wanted(at % OUTPUT, at / OUTPUT));
+        }
+        let running = open(layer(&device), "part", &bundle, &device).unwrap();
+        assert!(running.is_quantized());
+        // Quantizing what came from such groups of eight bits gives the same bytes.
+        if bits == GroupBits::Int8 {
+            let again = encode("part.weight", &[OUTPUT, INPUT], &rows, recipe).unwrap();
+            let back = |part: &Part| bundle.tensor(&part.name).unwrap().bytes == part.bytes;
+            assert!(again.iter().all(back));
+        }
+    }
+    assert!(encode_groups("w", &[2, 40], &[0; 80], &[f16::ONE; 2], GroupBits::Int8).is_err());
 }
 
 /// The error of opening a bundle whose weight is made by `weight`.

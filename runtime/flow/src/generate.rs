@@ -126,6 +126,11 @@ pub trait Captioner {
 
     /// One sentence, or what the task asks for.
     fn caption(&self, encoded: &Encoded, options: &CaptionOptions, listener: &mut dyn Listener) -> Result<Caption, ModelError>;
+
+    /// The likeliest token at each place of a caption, where the tokens before it are given: as many as `tokens`. For comparing models.
+    fn follow(&self, _encoded: &Encoded, _tokens: &[u32]) -> Result<Vec<u32>, ModelError> {
+        Err(ModelError::Unsupported { what: "follow a given caption" })
+    }
 }
 
 /// What a model is asked.

@@ -3,6 +3,7 @@
 //! A weight matrix is `[rows, columns]` with a row for each output channel, whatever its order in the network.
 //!
 //! * `int8`: one scale a row, values −127…127: `w ≈ q · scale`. Symmetric, round half away from zero.
+//! * `int8g`: groups of 32 along the row, one f16 scale a group, values −127…127: GGUF's Q8_0.
 //! * `int4`: groups of 32 along the row, one f16 scale a group, values −8…7, two a byte, the even column in the low nibble, stored
 //!   with 8 added: the layout of GGUF's Q4_0. Q4_0's scale is `extreme / −8` for the value of greatest magnitude; here it is the one of a few
 //!   around it that leaves the least squared error.
@@ -34,6 +35,26 @@ pub struct Int4 {
 pub fn quantize_int8(weights: &[f32], columns: usize) -> Int8 {
     let (values, scales) = int8_rows(weights, columns);
     Int8 { values, scales }
+}
+
+/// Quantizes groups of [`GROUP`] to eight bits: values and scales. The length must be a multiple of it; rows must be, too.
+///
+/// A scale is the least f16 with which 127 steps reach the group's greatest magnitude. What came from such groups comes back as it was.
+pub fn quantize_int8_groups(weights: &[f32]) -> (Vec<i8>, Vec<f16>) {
+    let (mut values, mut scales) = (Vec::with_capacity(weights.len()), Vec::with_capacity(weights.len() / GROUP));
+    for group in weights.chunks_exact(GROUP) {
+        let greatest = extreme(group).abs();
+        let mut scale = f16::from_f32(greatest / 127.0);
+        if scale.to_f32() * 127.0 < greatest && scale < f16::MAX {
+            // Positive halves are in the order of their bits.
+            scale = f16::from_bits(scale.to_bits() + 1);
+        }
+        let scale = scale.min(f16::MAX);
+        let step = scale.to_f32();
+        values.extend(group.iter().map(|&w| if step > 0.0 { (w / step).round().clamp(-127.0, 127.0) as i8 } else { 0 }));
+        scales.push(scale);
+    }
+    (values, scales)
 }
 
 /// The floats of int8 rows, into `out` of length `rows * columns`.
@@ -129,6 +150,24 @@ mod tests {
         for (i, (w, b)) in weights.iter().zip(&back).enumerate() {
             assert!((w - b).abs() <= q.scales[i / 48] * 0.5001, "{i}: {w} {b}");
         }
+    }
+
+    #[test]
+    fn groups_of_eight_bits_are_within_half_a_step() {
+        let mut weights = sequence(6 * 64);
+        // Among them values whose scale is no normal half.
+        weights[..GROUP].iter_mut().for_each(|w| *w *= 1e-6);
+        let (values, scales) = quantize_int8_groups(&weights);
+        let back: Vec<f32> = values.iter().enumerate().map(|(i, &q)| f32::from(q) * scales[i / GROUP].to_f32()).collect();
+        for (i, (w, b)) in weights.iter().zip(&back).enumerate() {
+            assert!((w - b).abs() <= scales[i / GROUP].to_f32() * 0.5001, "{i}: {w} {b}");
+        }
+        let again = quantize_int8_groups(&back);
+        let twice: Vec<f32> = again.0.iter().enumerate().map(|(i, &q)| f32::from(q) * again.1[i / GROUP].to_f32()).collect();
+        assert_eq!(twice[GROUP..], back[GROUP..]);
+        assert_eq!(quantize_int8_groups(&[0.0; 32]), (vec![0; 32], vec![f16::ZERO]));
+        let large = quantize_int8_groups(&[1e9; 32]);
+        assert_eq!((large.0[0], large.1[0]), (127, f16::MAX));
     }
 
     #[test]

@@ -6,7 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use ocelli_ops::device::DeviceChoice;
 
 use crate::commands::{
-    ask, bench, caption, classify, completions, embed, eval, ground, import, inspect, matching, preprocess, pull, run, search, verify,
+    ask, bench, caption, classify, completions, embed, eval, ground, import, inspect, matching, preprocess, pull, quantize, run, search,
+    verify,
 };
 
 /// See what is in pictures and camera frames, where it is, and say it in one sentence. Offline.
@@ -77,6 +78,8 @@ pub enum Command {
     Eval(eval::Args),
     /// Make a bundle of a Hugging Face or open_clip checkpoint
     Import(import::Args),
+    /// Keep a bundle's weights in fewer bits, and say what that costs
+    Quantize(quantize::Args),
     /// What is in a bundle
     Inspect(inspect::Args),
     /// Fetch a model from the Hugging Face Hub and import it: the only command that opens a connection

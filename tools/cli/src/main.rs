@@ -64,6 +64,7 @@ fn main() -> ExitCode {
         Command::Search(args) => commands::search::run(&session, args),
         Command::Eval(args) => commands::eval::run(&session, args),
         Command::Import(args) => commands::import::run(&session, args),
+        Command::Quantize(args) => commands::quantize::run(&session, args),
         Command::Inspect(args) => commands::inspect::run(&session, args),
         Command::Pull(args) => commands::pull::run(&session, args),
         Command::Verify(args) => commands::verify::run(&session, args),

@@ -68,20 +68,39 @@ pub fn fill(
     let recipe = row.recipe(storage);
     let shape = stored(row, recipe);
     let joined = Joined::new(row, &shape, checkpoint, prefix)?;
+    let mut values = Vec::new();
+    for block in blocks(&shape) {
+        let (first, last) = (block.start, block.end);
+        values.clear();
+        joined.append(first..last, &mut values);
+        joined.are_finite(&values, first, storage == Storage::F16 && row.kind != Kind::Float)?;
+        append(file, row, &shape, recipe, &values, done)?;
+    }
+    Ok(())
+}
+
+/// The values of a tensor in blocks of whole panels.
+pub fn blocks(shape: &[usize]) -> impl Iterator<Item = Range<usize>> {
     let (rows, columns) = (shape.first().copied().unwrap_or(1), shape.iter().skip(1).product::<usize>());
     let step = (BLOCK / columns.max(1) / ROWS * ROWS).max(ROWS);
-    let mut values = Vec::new();
-    for first in (0..rows).step_by(step) {
-        let last = rows.min(first + step);
-        values.clear();
-        joined.append(first * columns..last * columns, &mut values);
-        joined.are_finite(&values, first * columns, storage == Storage::F16 && row.kind != Kind::Float)?;
-        let block: Vec<usize> = if shape.is_empty() { Vec::new() } else { [&[last - first], &shape[1..]].concat() };
-        let rejected = |error: &dyn std::fmt::Display| BundleError::Rejected { entry: row.name.clone(), reason: error.to_string() };
-        for part in weights::encode(&row.name, &block, &values, recipe).map_err(|error| rejected(&error))? {
-            file.append(&part.name, &part.bytes)?;
-            done(part.bytes.len() as u64);
-        }
+    (0..rows).step_by(step).map(move |first| first * columns..rows.min(first + step) * columns)
+}
+
+/// Writes the next block of a row, whose matrix has the shape `shape`.
+pub fn append(
+    file: &mut BundleFile,
+    row: &Row,
+    shape: &[usize],
+    recipe: Recipe,
+    values: &[f32],
+    done: &mut dyn FnMut(u64),
+) -> Result<(), BundleError> {
+    let columns: usize = shape.iter().skip(1).product();
+    let block: Vec<usize> = if shape.is_empty() { Vec::new() } else { [&[values.len() / columns.max(1)], &shape[1..]].concat() };
+    let rejected = |error: &dyn std::fmt::Display| BundleError::Rejected { entry: row.name.clone(), reason: error.to_string() };
+    for part in weights::encode(&row.name, &block, values, recipe).map_err(|error| rejected(&error))? {
+        file.append(&part.name, &part.bytes)?;
+        done(part.bytes.len() as u64);
     }
     Ok(())
 }

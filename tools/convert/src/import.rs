@@ -162,6 +162,8 @@ fn card(name: &str, class: &str, origin: &ocelli_bundle::Source, storage: Storag
         Storage::F32 => "f32",
         Storage::F16 => "f16",
         Storage::Int8 => "int8 with a scale for each output channel",
+        Storage::Int8Groups => "int8 with a scale for 32 input channels",
+        Storage::Int4 => "int4 with a scale for 32 input channels, tables and towers that see int8",
     };
     let revision = if origin.revision.is_empty() { String::new() } else { format!(", revision {}", origin.revision) };
     let licence = if origin.licence.is_empty() { "not stated by the source" } else { &origin.licence };

@@ -14,6 +14,8 @@
 //! | `fill` | a row of the table from its pieces, a block at a time |
 //! | [`import`](mod@import) | all of it, in order |
 //! | `tokenizer`, `pictures`, `provenance` | what else goes into a bundle |
+//! | [`quantize`](mod@quantize) | a bundle's weights in another form, and what that changes |
+//! | [`recipe`] | which form, from a file |
 //! | [`goldens`] | a written bundle with golden vectors added |
 //! | [`error`] | [`ImportError`]: what, where, and what to do |
 //!
@@ -35,8 +37,11 @@ pub mod import;
 mod names;
 mod pictures;
 mod provenance;
+pub mod quantize;
+pub mod recipe;
 pub mod source;
 mod tokenizer;
 
 pub use error::ImportError;
 pub use import::{Options, Report, import};
+pub use quantize::{QuantizeError, quantize};

@@ -11,5 +11,7 @@ mod forms;
 mod gguf;
 /// Its files, written byte by byte.
 mod gguf_file;
+/// Bundles in other forms, and recipes that do not fit.
+mod quantized;
 /// Files and checkpoints that are broken, hostile, or of another model.
 mod refused;

@@ -45,7 +45,10 @@ impl ModuleMapper for Rounder<'_> {
                 let q = quantize_int4(&values);
                 dequantize_int4(&q.values, &q.scales, &mut values);
             }
-            Recipe::F32 | Recipe::F16 | Recipe::F32Packed { .. } | Recipe::F16Packed { .. } => return param,
+            // No part of nano is kept in groups of eight bits.
+            Recipe::F32 | Recipe::F16 | Recipe::F32Packed { .. } | Recipe::F16Packed { .. } | Recipe::Int8GroupsPacked { .. } => {
+                return param;
+            }
         }
         let value = turned(Tensor::from_data(TensorData::new(values, shape), &device));
         let param = Param::initialized(param.id, value);

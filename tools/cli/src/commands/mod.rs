@@ -13,6 +13,7 @@ pub mod inspect;
 pub mod matching;
 pub mod preprocess;
 pub mod pull;
+pub mod quantize;
 pub mod run;
 pub mod search;
 pub mod verify;

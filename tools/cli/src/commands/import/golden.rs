@@ -17,25 +17,25 @@ const SIZE: (u32, u32) = (96, 64);
 /// What is asked for, and compared with.
 const TEXTS: [&str; 3] = ["a cat", "two people in front of a house, at night", "a red car"];
 /// Boxes that are kept for each text.
-const BOXES: usize = 3;
+pub const BOXES: usize = 3;
 
 /// What a build may be off by, relative to the greatest value: the order of sums, and what a bundle's weights were rounded to.
-fn tolerance(storage: Storage) -> f32 {
+pub fn tolerance(storage: Storage) -> f32 {
     match storage {
         // Single precision over some dozen layers: a hundred times what two builds were seen to differ by.
         Storage::F32 => 1e-4,
         // Eleven bits a weight.
         Storage::F16 => 1e-2,
         // A cosine of .999 is 4.5 % of the length; the greatest component may be off by more than the average one.
-        Storage::Int8 => 1e-1,
+        Storage::Int8 | Storage::Int8Groups | Storage::Int4 => 1e-1,
     }
 }
 
-/// Writes `bundle` again with golden vectors in it. A bundle of integers gets those of the same checkpoint in single precision, which is
+/// Writes `bundle` again with golden vectors in it. Four bits change what a model says, so such a bundle gets its own; another one of integers gets those of the same checkpoint in single precision, which is
 /// imported for it and deleted again.
 pub fn add(session: &Session, checkpoint: &Path, bundle: &Path, options: &Options) -> Result<()> {
     let input = Input { name: "made-up".into(), frame: made_up()?, phrases: TEXTS.map(str::to_owned).to_vec() };
-    let outputs = if options.storage == Storage::F32 {
+    let outputs = if matches!(options.storage, Storage::F32 | Storage::Int4) {
         outputs(bundle, &input)
     } else {
         // Beside the bundle, where there is room for it.
