@@ -37,17 +37,14 @@ linears!(Parts { vision, encoder, decoder, vision_projection, text_projection, m
 impl Parts {
     /// Those of a purpose, with random weights.
     pub fn init(config: &BlipConfig, device: &Device) -> Self {
-        let head = |input: usize, output: usize| match config.purpose {
-            Purpose::Match(dim) => Some(Linear::init(input, if output == 0 { dim } else { output }, device)),
-            _ => None,
-        };
+        let joint = if let Purpose::Match(dim) = config.purpose { Some(dim) } else { None };
         Self {
             vision: VisionTower::init(&config.vision, device),
             encoder: config.encoder().map(|encoder| TextTransformer::init(&encoder, device)),
             decoder: config.decoder().map(|decoder| TextTransformer::init(decoder, device)),
-            vision_projection: head(config.vision.width, 0),
-            text_projection: head(config.text.width, 0),
-            match_head: head(config.text.width, 2),
+            vision_projection: joint.map(|dim| Linear::init(config.vision.width, dim, device)),
+            text_projection: joint.map(|dim| Linear::init(config.text.width, dim, device)),
+            match_head: joint.map(|_| Linear::init(config.text.width, 2, device)),
         }
     }
 }

@@ -91,6 +91,10 @@ impl TextTransformerConfig {
             Positions::Sines(first) if self.width < 4 || first > self.max_tokens => {
                 Err(format!("a width of {} leaves no sines for place {first}", self.width))
             }
+            // No tensor proves these.
+            Positions::Sines(_) if self.max_tokens * self.width > 1 << 24 => {
+                Err(format!("{} places of {} numbers are more than any model has", self.max_tokens, self.width))
+            }
             _ => Ok(()),
         }
     }
