@@ -9,7 +9,7 @@ from collections import Counter
 
 import torch
 from common import CORPUS, TEXTS, Taps, arguments, compact, open_picture, pictures, randomize, reload, save_model, write_expected
-from generation import BEAMS, PENALTIES, Generator, level, out_of, plain_text, settled, stages, tapped
+from generation import BEAMS, PENALTIES, Generator, level, out_of, plain_text, settled, stages, strictness, tapped
 from transformers import (
     BertTokenizer,
     BlipConfig,
@@ -215,7 +215,7 @@ def write(preset, folder, expected, seed):
     def of(model, strict):
         return (written if hasattr(model, "text_decoder") else matched)(model, processor, files, strict)
 
-    tensors, facts = settled(p.get("golden"), fresh, of, save, seed, stored, p.get("first", 0))
+    tensors, facts = settled(strictness(p), fresh, of, save, seed, stored, p.get("first", 0))
     facts = {"reference": f"transformers {kind.__name__}", "pictures": {name: f"pictures/{file.name}" for name, file in files.items()}} | facts
     write_expected(expected, tensors, facts, "blip", preset, seed)
 

@@ -6,7 +6,7 @@
 
 import torch
 from common import Taps, arguments, compact, open_picture, pictures, randomize, reload, save_model, write_expected, write_vocabulary
-from generation import BEAMS, PENALTIES, Generator, fan_in, gpt2_tokenizer, level, out_of, plain_text, roberta_tokenizer, settled, stages, tapped
+from generation import BEAMS, PENALTIES, Generator, fan_in, gpt2_tokenizer, level, out_of, plain_text, roberta_tokenizer, settled, stages, strictness, tapped
 from transformers import (
     DeiTConfig,
     DeiTImageProcessor,
@@ -163,7 +163,7 @@ def write(preset, folder, expected, seed):
     def of(model, strict):
         return values(model, tokenizer, processor, files, strict)
 
-    tensors, cases = settled(p.get("golden"), fresh, of, save, seed, p.get("stored", torch.float32), p.get("first", 0))
+    tensors, cases = settled(strictness(p), fresh, of, save, seed, p.get("stored", torch.float32), p.get("first", 0))
     facts = {"reference": "transformers VisionEncoderDecoderModel", "pictures": {name: f"pictures/{file.name}" for name, file in files.items()}, "cases": cases}
     write_expected(expected, tensors, facts, "encoder_decoder", preset, seed)
 

@@ -29,8 +29,16 @@ class Unclear(Exception):
     """These weights will not do: something hangs on rounding, or nothing worth comparing is generated."""
 
 
-def settled(golden, fresh, values, save, seed, stored=torch.float32, first=0, attempts=2000):
-    """What `values(model, strict)` gives of the first random model of which nothing hangs on rounding; where that is no golden, of any.
+# How much is asked of a random model: nothing, that nothing hangs on rounding, and that there is something to compare.
+ANY, CLEAR, WORTHWHILE = 0, 1, 2
+
+
+def strictness(preset):
+    return WORTHWHILE if preset.get("golden") else CLEAR if preset.get("clear") else ANY
+
+
+def settled(strict, fresh, values, save, seed, stored=torch.float32, first=0, attempts=2000):
+    """What `values(model, strict)` gives of the first random model that does.
 
     `fresh(number)` makes a model, `save(model)` writes it and reads it back. `first` saves the search: the attempt that is known to do.
     """
@@ -38,11 +46,11 @@ def settled(golden, fresh, values, save, seed, stored=torch.float32, first=0, at
     for attempt in range(first, attempts):
         try:
             model = fresh(1000 * seed + attempt)
-            if golden:
+            if strict:
                 model = model.to(stored).float().eval()
                 model.set_attn_implementation("eager")
-                values(model, True)
-            found = values(save(model), bool(golden))
+                values(model, strict)
+            found = values(save(model), strict)
         except Unclear as reason:
             reasons[re.sub(r"\b\d\S* ", "", str(reason))] += 1
             if attempt % 50 == 49:
@@ -119,14 +127,14 @@ class Generator:
     `forced(ids)`: logits of prompt and ids fed at once, the last of which is for what would follow; [prompt + ids, vocabulary].
     """
 
-    def __init__(self, model, inputs, prompt, ends, decode, forced, strict=True, begins=0, last_forced=False):
+    def __init__(self, model, inputs, prompt, ends, decode, forced, strict=WORTHWHILE, begins=0, last_forced=False):
         """`begins`: how many of the ids after the prompt are given, and not chosen; they are not among the tokens. `last_forced`: the end comes when the length runs out."""
         self.model, self.inputs, self.prompt, self.ends = model, inputs, prompt + begins, ends
         self.begins, self.last_forced = begins, last_forced
         self.decode, self.forced, self.strict = decode, forced, strict
 
-    def require(self, condition, reason):
-        if self.strict and not condition:
+    def require(self, condition, reason, above=WORTHWHILE):
+        if self.strict >= above and not condition:
             raise Unclear(reason)
 
     def split(self, sequence, options):
@@ -153,7 +161,7 @@ class Generator:
         ids, end = self.split(out.sequences[0], options)
         tops = [scores[0].topk(2).values for scores in out.scores]
         gap = min((float(top[0] - top[1]) for top in tops), default=1.0)
-        self.require(gap > GAP, f"greedy: two tokens {gap:.1e} apart")
+        self.require(gap > GAP, f"greedy: two tokens {gap:.1e} apart", CLEAR)
         chosen = ids + ([] if end is None else [end])
         each = [float(logits[0].log_softmax(-1)[token]) for logits, token in zip(out.logits[self.begins :], chosen)]
         # Step by step and all at once must be the same.
@@ -172,7 +180,7 @@ class Generator:
             for shake in range(4):
                 shaken = self.generate(options, num_return_sequences=beams, logits_processor=LogitsProcessorList([Shaken(shake)]))
                 same = [self.split(s, options)[0] for s in shaken.sequences] == [beam["tokens"] for beam in kept]
-                self.require(same, "beams: rounding decides")
+                self.require(same, "beams: rounding decides", CLEAR)
         best = kept[0]
         return {"options": options, **{key: best[key] for key in ("tokens", "text", "ended", "logprob")}, "token_logprobs": self.raw_of(best), "score": best["score"], "beams": kept}
 

@@ -2,7 +2,7 @@
 
     python tools/reference/parity.py --ocelli target/release/ocelli                        # one checkpoint of each family
     python tools/reference/parity.py --ocelli … --seed 7 --rounds 5 --families siglip owl  # others
-    python tools/reference/parity.py --ocelli … --dtype int8 --checkpoint DIR …            # a folder that clip.py, siglip.py or owl.py wrote
+    python tools/reference/parity.py --ocelli … --dtype int8 --checkpoint DIR …            # a folder that another script of this folder wrote
 
 Prints a line for everything compared and ends with exit code 1 where a bar is missed, 2 where nothing could be compared.
 
@@ -11,6 +11,7 @@ the picture file (what differs is reading and resizing as well).
 """
 
 import argparse
+import importlib
 import json
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import transformers
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
@@ -27,7 +29,14 @@ PIXEL, PIXEL_SHARE, PIXEL_MEAN = 1 / 255, 0.001, 0.1 / 255
 # Of float32, from the reference's pixels.
 COSINE, RELATIVE, LOGIT, BOX_PX, SCORE = 0.99999, 1e-4, 1e-3, 0.5, 1e-4
 COSINE_FILE, COSINE_INT8 = 0.9999, 0.999
-FAMILIES = ["clip", "open_clip", "siglip", "naflex", "owlvit", "owlv2"]
+# Of what is written: the sum of log-probabilities per token, a beam's score, a score and a cosine of matching, and boxes made of places.
+LOGPROB, BEAM, MATCH, PLACE_PX = 1e-3, 1e-3, 1e-3, 1.0
+FAMILIES = ["clip", "open_clip", "siglip", "naflex", "owlvit", "owlv2", "encoder_decoder", "blip", "smolvlm", "florence2"]
+TASKS = {
+    "<CAPTION>": "caption", "<DETAILED_CAPTION>": "detailed_caption", "<MORE_DETAILED_CAPTION>": "more_detailed_caption", "<OCR>": "ocr",
+    "<OCR_WITH_REGION>": "ocr_with_region", "<OD>": "object_detection", "<DENSE_REGION_CAPTION>": "dense_region_caption", "<REGION_PROPOSAL>": "region_proposal",
+}  # fmt: skip
+OPTIONS = {"max_new_tokens": "--max-tokens", "num_beams": "--beams", "length_penalty": "--length-penalty", "repetition_penalty": "--repetition-penalty", "no_repeat_ngram_size": "--no-repeat-ngram"}
 
 
 # Shapes.
@@ -39,8 +48,43 @@ def tower(rng, layers=3):
     return (width, heads, 4 * int(rng.integers(6, 60)), int(rng.integers(1, layers + 1)))
 
 
+def writing(family, rng):
+    """The same of models that write text."""
+    patch = int(rng.choice([4, 7, 8, 14, 16]))
+    heads = int(rng.integers(1, 5))
+    text = (heads * int(rng.choice([6, 8, 12, 16])), heads, 4 * int(rng.integers(6, 40)), int(rng.integers(1, 4)))
+    p = {"clear": True, "vision": tower(rng), "text": text, "patch": patch, "image": patch * int(rng.integers(2, 6)), "positions": 128, "merges": int(rng.integers(8, 90)), "stored": [torch.float32, torch.float16, torch.bfloat16][rng.integers(3)]}
+    if family == "encoder_decoder":
+        p |= {"deit": bool(rng.random() < 0.4), "qkv_bias": bool(rng.random() < 0.5)}
+        if rng.random() < 0.6:
+            learned = bool(rng.random() < 0.6)
+            said = {"scale_embedding": bool(rng.random() < 0.5), "activation_function": str(rng.choice(["relu", "gelu"])), "layernorm_embedding": bool(rng.random() < 0.5), "use_learned_position_embeddings": learned, "tie_word_embeddings": bool(rng.random() < 0.5)}
+            return p | {"trocr": said, "cross": bool(rng.random() < 0.5)}
+        return p | {"text": (*text[:2], None if rng.random() < 0.5 else text[2], text[3])}
+    if family == "blip":
+        p |= {"words": int(rng.integers(20, 90)), "dim": 4 * int(rng.integers(3, 20))}
+        kind = ["BlipForConditionalGeneration", "BlipForImageTextRetrieval", "BlipForQuestionAnswering"][rng.integers(3)]
+        if kind == "BlipForQuestionAnswering":
+            # What answers looks at what the question became by the width of the vision.
+            p["text"] = (p["vision"][0], p["vision"][1], *text[2:])
+        return p | {"model": getattr(transformers, kind)}
+    if family == "smolvlm":
+        scale = int(rng.choice([1, 2, 3]))
+        side = patch * scale * int(rng.integers(1, 4) if scale > 1 else rng.integers(2, 5))
+        kv = int(rng.choice([n for n in range(1, heads + 1) if heads % n == 0]))
+        p |= {"smolvlm": bool(rng.random() < 0.5), "kv": kv, "image": side, "scale": scale, "longest": int(side * rng.uniform(1.2, 3)), "tied": bool(rng.random() < 0.5), "hub": bool(rng.random() < 0.5)}
+        return p | {"positions": 4096}
+    stages = [(1, 2), (2, 3), (3, 4), (4, 6)]
+    multiples = sorted(int(rng.integers(1, 5)) for _ in stages)
+    widths = tuple(12 * n for n in multiples)
+    p |= {"depths": tuple(int(rng.integers(1, 3)) for _ in stages), "widths": widths, "heads": tuple(h for h, _ in stages), "groups": tuple(g for _, g in stages), "window": int(rng.integers(2, 8)), "image": int(rng.integers(33, 130))}
+    return p
+
+
 def shapes(family, rng):
     """A preset for `clip.write` and its like, drawn at random."""
+    if family in ("encoder_decoder", "blip", "smolvlm", "florence2"):
+        return writing(family, rng)
     patch = int(rng.choice([5, 7, 8, 14, 16, 32]))
     image = patch * int(rng.integers(3, 7)) + int(rng.choice([0, 0, 1, patch - 1]))
     p = {"vision": tower(rng), "text": tower(rng), "patch": patch, "image": image, "stored": [torch.float32, torch.float16, torch.bfloat16][rng.integers(3)]}
@@ -62,11 +106,8 @@ def shapes(family, rng):
 
 def make(family, folder, seed):
     """A checkpoint in `folder`, what is expected of it in `folder`.expected."""
-    import clip
-    import owl
-    import siglip
-
-    module = {"clip": clip, "open_clip": clip, "siglip": siglip, "naflex": siglip, "owlvit": owl, "owlv2": owl}[family]
+    scripts = {"open_clip": "clip", "naflex": "siglip", "owlvit": "owl", "owlv2": "owl"}
+    module = importlib.import_module(scripts.get(family, family))
     name = f"random-{family}-{seed}"
     module.PRESETS[name] = shapes(family, np.random.default_rng([seed, FAMILIES.index(family)]))
     print(f"{folder.name}: {module.PRESETS[name]}", flush=True)
@@ -158,8 +199,19 @@ class Parity:
             self.report.failure(self.name, "import", error)
             return
         family = self.facts["family"]
-        steps = [self.pixels] if self.files else []
-        if family.startswith("owl"):
+        steps = [self.pixels] if self.files and family != "smolvlm" else []
+        cases = self.facts.get("cases", [])
+        if family == "llama":
+            self.report.add(self.name, "text alone", "no command writes it")
+        elif family == "smolvlm":
+            steps += [self.tiles, self.answers]
+        elif cases and "scores" in cases[0]:
+            steps += [self.matches]
+        elif cases and "question" in cases[0]:
+            steps += [self.answers]
+        elif cases:
+            steps += [self.captions]
+        elif family.startswith("owl"):
             steps += [self.ground, self.guided]
         else:
             steps += [self.images] if self.files else []
@@ -255,6 +307,132 @@ class Parity:
             got = {score["label"]: score for score in line["scores"]}
             self.report.most(self.name, f"classify {picture}: logits", max(abs(got[text]["logit"] - logit) for (_, text), logit in zip(texts, logits)), self.bar(LOGIT))
             self.report.most(self.name, f"classify {picture}: scores", max(abs(got[text]["score"] - score) for (_, text), score in zip(texts, scores)), self.bar(SCORE))
+
+    # Text.
+
+    def written(self, what, line, generation, strict=True, text=True):
+        """Tokens, text, and how likely they are. `strict`: from the reference's own pixels."""
+        got, wanted = line["tokens"], generation["tokens"]
+        same = next((i for i, (a, b) in enumerate(zip(got, wanted)) if a != b), min(len(got), len(wanted)))
+        remark = "" if got == wanted else f"{got[same : same + 3]} for {wanted[same : same + 3]}"
+        bar = "all" if strict and self.strict else None
+        self.report.add(self.name, f"{what}: tokens", f"{same} of {len(wanted)}", bar, got == wanted, remark)
+        if got != wanted:
+            return False
+        if text:
+            # With the prompt or without it.
+            texts = [generation[key].strip() for key in ("text", "whole") if key in generation]
+            self.report.add(self.name, f"{what}: text", "equal" if line["text"].strip() in texts else "differs", "equal", line["text"].strip() in texts, "" if line["text"].strip() in texts else repr(line["text"][:40]))
+        count = len(wanted) + generation["ended"]
+        self.report.most(self.name, f"{what}: logprob a token", abs(line["logprob"] - generation["logprob"]) / max(count, 1), self.bar(LOGPROB) if strict else None)
+        if "score" in generation:
+            self.report.most(self.name, f"{what}: score", abs(line["score"] - generation["score"]), self.bar(BEAM) if strict else None)
+        return True
+
+    def usual(self):
+        """What the checkpoint says of generating."""
+        file = self.folder / "generation_config.json"
+        return json.loads(file.read_text()) if file.exists() else {}
+
+    def generations(self, case, beams=True):
+        """Those that the command line can ask for, with its words. `--max-tokens` counts all that is generated, forced ids too."""
+        stops_early = bool(self.usual().get("early_stopping", False))
+        for generation in case["generations"]:
+            options = generation["options"]
+            searches = options.get("num_beams", self.usual().get("num_beams", 1)) > 1
+            if searches and (not beams or options.get("early_stopping", stops_early) != stops_early):
+                continue
+            words = [word for key, option in OPTIONS.items() if key in options for word in (option, options[key])]
+            short = ", ".join(f"{OPTIONS[key][2:]} {options[key]}" for key in OPTIONS if key in options and key != "max_new_tokens")
+            yield generation, words, short or "plain"
+
+    def captions(self):
+        for case in self.facts["cases"]:
+            name = case["pictures"][0]
+            task = case.get("task", "")
+            head = task[: task.find(">") + 1]
+            if head == "<CAPTION_TO_PHRASE_GROUNDING>":
+                self.phrases(case, name, task[len(head) :])
+                continue
+            if task and task not in TASKS:
+                continue
+            asked = ["--task", TASKS[task]] if task else []
+            asked += ["--prompt", case["prompt"]] if "prompt" in case and not task else []
+            for generation, words, short in self.generations(case):
+                for source, image in (("pixels", ["--pixels", self.reference_pixels(name)]), ("file", ["--image", self.files[name]])):
+                    line = self.ocelli.lines("caption", "-m", self.bundle, *image, *asked, *words)[0]
+                    what = f"caption {case['name']} {TASKS.get(task, '')} ({short}) from {source}".replace("  ", " ")
+                    pure = not isinstance(generation.get("read"), dict)
+                    if self.written(what, line, generation, source == "pixels", text=pure and not task) and not pure:
+                        self.regions(what, line, generation["read"], case["size"], source == "pixels")
+
+    def phrases(self, case, name, words):
+        """Whatever length the command allows, a text that ended by itself is the same."""
+        generation = next((g for g in case["generations"] if "num_beams" not in g["options"]), None)
+        if generation is None or not generation["ended"]:
+            return
+        for source, image in (("pixels", ["--pixels", self.reference_pixels(name)]), ("file", ["--image", self.files[name]])):
+            line = self.ocelli.lines("ground", "-m", self.bundle, *image, "--phrase", words)[0]
+            self.regions(f"ground {case['name']} from {source}", line, generation["read"], case["size"], source == "pixels")
+
+    def regions(self, what, line, read, size, strict):
+        """Boxes made of places, in their order; of four corners what lies around them."""
+        boxes = read.get("bboxes") or [[min(q[0::2]), min(q[1::2]), max(q[0::2]), max(q[1::2])] for q in read.get("quad_boxes", [])]
+        got, wanted = line["detections"], list(zip(read["labels"], boxes))
+        strict = strict and self.strict
+        self.report.add(self.name, f"{what}: boxes", f"{len(got)} of {len(wanted)}", "all" if strict else None, len(got) == len(wanted))
+        if len(got) != len(wanted) or not wanted:
+            return
+        clip = lambda box: [min(max(v, 0), size[i % 2]) for i, v in enumerate(box)]  # noqa: E731
+        far = max(abs(a - b) for d, (_, box) in zip(got, wanted) for a, b in zip(clip(d["box"]), clip(box)))
+        self.report.most(self.name, f"{what}: box, px", far, PLACE_PX if strict else None)
+        same = [(d["phrase"] or "") for d in got] == [label for label, _ in wanted]
+        self.report.add(self.name, f"{what}: labels", "equal" if same else "differ", "equal" if strict else None, same)
+
+    def question(self, case):
+        """What `ask` takes: pictures first, then words, all at once. None where it cannot be said."""
+        if "messages" not in case:
+            return case["question"]
+        content = case["messages"][0]["content"]
+        kinds = [part["type"] for part in content]
+        alone = len(case["messages"]) == 1 and case["pictures"] and kinds == ["image"] * len(case["pictures"]) + ["text"]
+        return content[-1]["text"] if alone else None
+
+    def answers(self):
+        for case in self.facts["cases"]:
+            question = self.question(case)
+            if question is None:
+                continue
+            whole = ["--tiles", 1] if case.get("options", {}).get("do_image_splitting", True) is False else []
+            images = each("--image", [self.files[name] for name in case["pictures"]])
+            for generation, words, short in self.generations(case, beams=False):
+                line = self.ocelli.lines("ask", "-m", self.bundle, *images, question, *whole, *words)[0]
+                self.written(f"ask {case['name']} ({short})", line, generation)
+
+    def tiles(self):
+        """The tiles of one picture, as `preprocess` cuts them."""
+        std = self.std()
+        for case in self.facts["cases"]:
+            if len(case["pictures"]) != 1 or case["options"]:
+                continue
+            out = self.work / f"{self.name}.{case['name']}.own.safetensors"
+            self.ocelli.run("preprocess", "-m", self.bundle, "--image", self.files[case["pictures"][0]], "-o", out)
+            own, expected = load_file(out)["pixel_values"], self.tensors[f"pixel_values.{case['name']}"]
+            if own.size != expected.size:
+                self.report.add(self.name, f"tiles {case['name']}", str(own.shape), str(expected.shape), False)
+                continue
+            differs = np.abs(own.astype(np.float64).reshape(expected.shape) - expected) * std[:, None, None]
+            self.report.most(self.name, f"tiles {case['name']}: share off by a level", (differs > PIXEL + 1e-5).mean(), PIXEL_SHARE, f"at most {differs.max() * 255:.2f} levels")
+            self.report.most(self.name, f"tiles {case['name']}: mean", differs.mean(), PIXEL_MEAN)
+
+    def matches(self):
+        for case in self.facts["cases"]:
+            wanted = [score for score in case["scores"] if score["text"].strip()]
+            name = case["pictures"][0]
+            line = self.ocelli.lines("match", "-m", self.bundle, "--image", self.files[name], *each("--text", [score["text"] for score in wanted]))[0]
+            got = {score["text"]: score for score in line["scores"]}
+            for key in ("score", "cosine"):
+                self.report.most(self.name, f"match {name}: {key}", max(abs(got[want["text"]][key] - want[key]) for want in wanted), self.bar(MATCH))
 
     # Boxes.
 

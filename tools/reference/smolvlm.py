@@ -8,7 +8,7 @@ import json
 
 import torch
 from common import TEXTS, Taps, arguments, compact, letters_of_bytes, open_picture, pictures, randomize, reload, save_model, write_expected, write_vocabulary
-from generation import BEAMS, PENALTIES, Generator, byte_merges, out_of, plain_text, settled, stages, tapped
+from generation import BEAMS, PENALTIES, Generator, byte_merges, out_of, plain_text, settled, stages, strictness, tapped
 from tokenizers import pre_tokenizers
 from transformers import (
     AutoProcessor,
@@ -310,7 +310,7 @@ def write(preset, folder, expected, seed):
     def of(model, strict):
         return answered(model, reader, files, strict) if processor else spoken(model, reader, strict)
 
-    tensors, facts = settled(p.get("golden"), fresh, of, save, seed, stored, p.get("first", 0))
+    tensors, facts = settled(strictness(p), fresh, of, save, seed, stored, p.get("first", 0))
     facts = {"reference": f"transformers {kind.__name__}", "pictures": {name: f"pictures/{file.name}" for name, file in files.items()}} | facts
     write_expected(expected, tensors, facts, "smolvlm" if processor else "llama", preset, seed)
 
