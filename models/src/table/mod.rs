@@ -73,6 +73,19 @@ pub enum Storage {
     Int4,
 }
 
+impl Storage {
+    /// In words.
+    pub fn said(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Int8 => "int8 with a scale for each output channel",
+            Self::Int8Groups => "int8 with a scale for 32 input channels",
+            Self::Int4 => "int4 with a scale for 32 input channels, tables and what sees int8",
+        }
+    }
+}
+
 impl Row {
     /// A weight or another parameter that one tensor of a checkpoint holds.
     pub fn new(name: impl Into<String>, shape: &[usize], kind: Kind, piece: Piece) -> Self {

@@ -8,11 +8,13 @@ use std::ops::Range;
 
 use half::f16;
 use ocelli_bundle::{BundleError, BundleFile};
-use ocelli_models::table::{Kind, Row, Storage};
+use ocelli_models::table::{Form, Kind, Piece, Row, Storage};
 use ocelli_models::weights::{self, Recipe};
+use ocelli_ops::GroupBits;
 
 use crate::ImportError;
-use crate::checkpoint::{Checkpoint, Loaded, Tensor};
+use crate::checkpoint::{Checkpoint, Element, Loaded, Tensor};
+use crate::gguf::blocks::Integers;
 
 /// Values of a block, about: a megabyte of floats.
 const BLOCK: usize = 1 << 18;
@@ -35,7 +37,9 @@ pub fn check(checkpoint: &Checkpoint, rows: &[Row], prefix: &str) -> Result<(), 
             }
             Some(Tensor { shape, .. }) if !piece.fits(shape) => format!("{name} has shape {shape:?}, the model needs {:?}", piece.shape),
             Some(Tensor { element, .. }) if !element.is_read() => {
-                format!("{name} has values of type {element:?}, and only F64, F32, F16 and BF16 are read")
+                format!(
+                    "{name} has values of type {element:?}, and only F64, F32, F16, BF16 and GGUF's Q4_0 to Q8_0 and Q2_K to Q6_K are read"
+                )
             }
             Some(_) => continue,
         };
@@ -56,24 +60,72 @@ pub fn check(checkpoint: &Checkpoint, rows: &[Row], prefix: &str) -> Result<(), 
     }
 }
 
+/// How a row is stored; `None`: as the checkpoint keeps its pieces.
+pub fn recipe(row: &Row, storage: Option<Storage>, checkpoint: &Checkpoint, prefix: &str) -> Recipe {
+    if let Some(storage) = storage {
+        return row.recipe(storage);
+    }
+    let elements: Vec<&Element> = elements(row, checkpoint, prefix).collect();
+    let blocks = |element: &&Element| matches!(element, Element::Blocks(_));
+    let int4 = |element: &&Element| matches!(element, Element::Blocks(kind) if kind.group_bits() == Some(GroupBits::Int4));
+    row.recipe_of(if elements.iter().all(int4) {
+        Form::Int4
+    } else if elements.iter().any(blocks) {
+        Form::Int8Groups
+    } else if elements.iter().all(|element| **element == Element::F16) {
+        Form::F16
+    } else {
+        Form::F32
+    })
+}
+
+/// Types of integers that are not kept as they are where a checkpoint's weights are, and of how many tensors.
+pub fn rounded(rows: &[Row], storage: Option<Storage>, checkpoint: &Checkpoint, prefix: &str) -> BTreeMap<String, usize> {
+    let mut types = BTreeMap::new();
+    if storage.is_none() {
+        for element in rows.iter().filter(|row| row.kind != Kind::Float).flat_map(|row| elements(row, checkpoint, prefix)) {
+            if let Element::Blocks(kind) = element
+                && kind.group_bits().is_none()
+            {
+                *types.entry(kind.name.to_owned()).or_default() += 1;
+            }
+        }
+    }
+    types
+}
+
+fn elements<'a>(row: &'a Row, checkpoint: &'a Checkpoint, prefix: &'a str) -> impl Iterator<Item = &'a Element> {
+    let tensor = move |piece: &Piece| checkpoint.get(&format!("{prefix}{}", piece.name));
+    row.pieces.iter().filter_map(tensor).map(|tensor| &tensor.element)
+}
+
 /// Writes a row: `file` has its tensors declared as [`stored`] says. `done` is told how many bytes were written.
 pub fn fill(
     file: &mut BundleFile,
     row: &Row,
-    storage: Storage,
+    recipe: Recipe,
     checkpoint: &Checkpoint,
     prefix: &str,
     done: &mut dyn FnMut(u64),
 ) -> Result<(), ImportError> {
-    let recipe = row.recipe(storage);
     let shape = stored(row, recipe);
     let joined = Joined::new(row, &shape, checkpoint, prefix)?;
     let mut values = Vec::new();
     for block in blocks(&shape) {
         let (first, last) = (block.start, block.end);
+        if let Some(integers) = joined.integers(first..last, recipe) {
+            let rejected =
+                |error: ocelli_ops::pack::PackError| BundleError::Rejected { entry: row.name.clone(), reason: error.to_string() };
+            let Integers { bits, rows, columns, values, scales } = integers;
+            for part in weights::encode_groups(&row.name, &[rows, columns], &values, &scales, bits).map_err(rejected)? {
+                file.append(&part.name, &part.bytes)?;
+                done(part.bytes.len() as u64);
+            }
+            continue;
+        }
         values.clear();
         joined.append(first..last, &mut values);
-        joined.are_finite(&values, first, storage == Storage::F16 && row.kind != Kind::Float)?;
+        joined.are_finite(&values, first, matches!(recipe, Recipe::F16 | Recipe::F16Packed { .. }))?;
         append(file, row, &shape, recipe, &values, done)?;
     }
     Ok(())
@@ -168,6 +220,32 @@ impl<'a> Joined<'a> {
                 loaded.append(range.start + here.start - start..range.start + here.end - start, values);
             }
             start += range.len();
+        }
+    }
+
+    /// The integers of a range, exactly as the checkpoint has them, where that is what the recipe keeps.
+    fn integers(&self, wanted: Range<usize>, recipe: Recipe) -> Option<Integers> {
+        let bits = match recipe {
+            Recipe::Int4Packed { .. } => GroupBits::Int4,
+            Recipe::Int8GroupsPacked { .. } => GroupBits::Int8,
+            _ => return None,
+        };
+        if self.turned.is_some() {
+            return None;
+        }
+        let (mut parts, mut start) = (Vec::new(), 0);
+        for (_, loaded, range, _) in &self.pieces {
+            let here = wanted.start.max(start)..wanted.end.min(start + range.len());
+            if here.start < here.end {
+                parts.push(loaded.integers(range.start + here.start - start..range.start + here.end - start)?);
+            }
+            start += range.len();
+        }
+        // A recipe of 8 bits holds integers of 4.
+        let joined = Integers::joined(parts)?;
+        match (joined.bits, bits) {
+            (GroupBits::Int8, GroupBits::Int4) => None,
+            _ => Some(Integers { bits, ..joined }),
         }
     }
 

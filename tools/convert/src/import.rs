@@ -1,10 +1,12 @@
 //! A checkpoint becomes a bundle.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ocelli_bundle::{BundleWriter, Manifest};
 use ocelli_models::plan::{Declared, Plan};
-use ocelli_models::table::Storage;
+use ocelli_models::table::{Row, Storage};
+use ocelli_models::weights::Recipe;
 use ocelli_models::{registry, weights};
 
 use crate::checkpoint::Checkpoint;
@@ -16,6 +18,9 @@ use crate::{ImportError, chat, fill, names, pictures, provenance, tokenizer};
 pub struct Options {
     /// How weights are kept.
     pub storage: Storage,
+    /// They are kept as in the checkpoint instead: the integers of a GGUF file's Q8_0, Q5_0 and Q4_0 stay what they are, those of its other types
+    /// are rounded to int8 in groups of 32, and floats stay floats.
+    pub as_they_are: bool,
     /// The bundle's name; default: the last part of the checkpoint's.
     pub name: Option<String>,
     /// The `mmproj` file that belongs to a GGUF language model.
@@ -92,8 +97,11 @@ pub fn import(path: &Path, output: &Path, options: &Options, progress: &mut dyn 
     {
         return Err(ImportError::weights(output, "is a file of the checkpoint; give the bundle another name with -o"));
     }
+    let storage = (!options.as_they_are).then_some(options.storage);
+    let recipes: Vec<Recipe> = plan.rows.iter().map(|row| fill::recipe(row, storage, &checkpoint, prefix)).collect();
+    let rounded = fill::rounded(&plan.rows, storage, &checkpoint, prefix);
     let size = |path: &PathBuf| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
-    let total = files.iter().map(size).sum::<u64>() + stored_bytes(&plan, options.storage);
+    let total = files.iter().map(size).sum::<u64>() + stored_bytes(&plan, &recipes);
     let mut done = 0;
     let mut advance = |bytes: u64| {
         done += bytes;
@@ -108,10 +116,10 @@ pub fn import(path: &Path, output: &Path, options: &Options, progress: &mut dyn 
     manifest.preprocessing = preprocessing;
     manifest.licence.clone_from(&origin.licence);
     let licence = origin.licence.clone();
-    let card = card(&name, &class, &origin, options.storage);
+    let card = card(&name, &class, &origin, storage, &rounded);
     manifest.provenance = vec![origin];
-    for row in &plan.rows {
-        if let Some(recipe) = row.recipe(options.storage).name() {
+    for (row, recipe) in plan.rows.iter().zip(&recipes) {
+        if let Some(recipe) = recipe.name() {
             manifest.quantization.insert(row.name.clone(), recipe.to_owned());
         }
     }
@@ -123,13 +131,13 @@ pub fn import(path: &Path, output: &Path, options: &Options, progress: &mut dyn 
         writer.text("chat_template", template)?;
     }
     writer.text("model_card", card)?;
-    for part in plan.rows.iter().flat_map(|row| parts(row, options.storage)) {
+    for part in plan.rows.iter().zip(&recipes).flat_map(|(row, recipe)| parts(row, *recipe)) {
         writer.declare(&part.name, part.dtype, &part.shape)?;
     }
     let mut file = writer.begin(output)?;
     let bytes = file.size_bytes();
-    for row in &plan.rows {
-        fill::fill(&mut file, row, options.storage, &checkpoint, prefix, &mut advance)?;
+    for (row, recipe) in plan.rows.iter().zip(&recipes) {
+        fill::fill(&mut file, row, *recipe, &checkpoint, prefix, &mut advance)?;
     }
     file.finish()?;
     Ok(Report {
@@ -145,26 +153,22 @@ pub fn import(path: &Path, output: &Path, options: &Options, progress: &mut dyn 
     })
 }
 
-fn parts(row: &ocelli_models::table::Row, storage: Storage) -> Vec<weights::Part> {
-    let recipe = row.recipe(storage);
+fn parts(row: &Row, recipe: Recipe) -> Vec<weights::Part> {
     weights::layout(&row.name, &fill::stored(row, recipe), recipe)
 }
 
 /// Bytes of the tensors that the bundle will have.
-fn stored_bytes(plan: &Plan, storage: Storage) -> u64 {
-    let parts = plan.rows.iter().flat_map(|row| parts(row, storage));
+fn stored_bytes(plan: &Plan, recipes: &[Recipe]) -> u64 {
+    let parts = plan.rows.iter().zip(recipes).flat_map(|(row, recipe)| parts(row, *recipe));
     parts.map(|part| part.shape.iter().product::<usize>() as u64 * part.dtype.size() as u64).sum()
 }
 
-/// What a reader of the bundle should know.
-fn card(name: &str, class: &str, origin: &ocelli_bundle::Source, storage: Storage) -> String {
-    let weights = match storage {
-        Storage::F32 => "f32",
-        Storage::F16 => "f16",
-        Storage::Int8 => "int8 with a scale for each output channel",
-        Storage::Int8Groups => "int8 with a scale for 32 input channels",
-        Storage::Int4 => "int4 with a scale for 32 input channels, tables and towers that see int8",
-    };
+/// What a reader of the bundle should know. `rounded`: types of integers that were rounded to others, and of how many tensors.
+fn card(name: &str, class: &str, origin: &ocelli_bundle::Source, storage: Option<Storage>, rounded: &BTreeMap<String, usize>) -> String {
+    let mut weights = storage.map_or("as the source keeps them", Storage::said).to_owned();
+    for (kind, count) in rounded {
+        weights.push_str(&format!("; {count} tensors of {kind}, rounded anew to int8 in groups of 32"));
+    }
     let revision = if origin.revision.is_empty() { String::new() } else { format!(", revision {}", origin.revision) };
     let licence = if origin.licence.is_empty() { "not stated by the source" } else { &origin.licence };
     format!(

@@ -23,7 +23,7 @@ impl Made {
         fs::create_dir(&checkpoint).unwrap();
         Checkpoint::clip().write(&checkpoint);
         let bundle = folder.path().join("in.ocelli");
-        import(&checkpoint, &bundle, &Options { storage, name: None }, &mut |_, _| ()).unwrap();
+        import(&checkpoint, &bundle, &Options { storage, ..Options::default() }, &mut |_, _| ()).unwrap();
         let rows = registry::rows(Bundle::open(&bundle).unwrap().manifest()).unwrap().unwrap();
         Self { folder, rows }
     }

@@ -31,11 +31,11 @@ pub fn tolerance(storage: Storage) -> f32 {
     }
 }
 
-/// Writes `bundle` again with golden vectors in it. Four bits change what a model says, so such a bundle gets its own; another one of integers gets those of the same checkpoint in single precision, which is
-/// imported for it and deleted again.
+/// Writes `bundle` again with golden vectors in it. Four bits change what a model says, so such a bundle gets its own, and so does one of GGUF's
+/// integers; another one of integers gets those of the same checkpoint in single precision, which is imported for it and deleted again.
 pub fn add(session: &Session, checkpoint: &Path, bundle: &Path, options: &Options) -> Result<()> {
     let input = Input { name: "made-up".into(), frame: made_up()?, phrases: TEXTS.map(str::to_owned).to_vec() };
-    let outputs = if matches!(options.storage, Storage::F32 | Storage::Int4) {
+    let outputs = if options.as_they_are || matches!(options.storage, Storage::F32 | Storage::Int4) {
         outputs(bundle, &input)
     } else {
         // Beside the bundle, where there is room for it.
@@ -53,7 +53,9 @@ pub fn add(session: &Session, checkpoint: &Path, bundle: &Path, options: &Option
         outputs(&exact, &input)
     }
     .with_context(|| format!("{}: golden vectors cannot be computed; --no-golden leaves them out", bundle.display()))?;
-    Ok(goldens::add(bundle, |writer| golden::record(writer, outputs, &input, tolerance(options.storage)))?)
+    // What is kept as it is may be integers, too.
+    let tolerance = tolerance(if options.as_they_are { Storage::Int8Groups } else { options.storage });
+    Ok(goldens::add(bundle, |writer| golden::record(writer, outputs, &input, tolerance))?)
 }
 
 fn outputs(bundle: &Path, input: &Input) -> Result<Vec<golden::Output>> {

@@ -32,9 +32,9 @@ pub struct Args {
 /// What the bundle shall be; `pull` takes it, too.
 #[derive(Debug, clap::Args)]
 pub struct Making {
-    /// How weights are kept; norms, biases and positions stay f32
-    #[arg(long, value_enum, default_value_t = Kept::F32)]
-    dtype: Kept,
+    /// How weights are kept; norms, biases and positions stay f32; default: f32, and of a GGUF file as they are
+    #[arg(long, value_enum)]
+    dtype: Option<Kept>,
     /// The bundle's name; default: the checkpoint's
     #[arg(long, value_name = "N")]
     name: Option<String>,
@@ -118,7 +118,10 @@ impl Making {
     /// Makes the bundle of a checkpoint, and says what became of it.
     pub fn carry_out(&self, session: &Session, checkpoint: &Path, projector: Option<PathBuf>, output: &Path) -> Result<Outcome> {
         let started = Instant::now();
-        let options = Options { storage: self.dtype.into(), name: self.name.clone(), projector };
+        let gguf = checkpoint.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
+        let as_they_are = gguf && self.dtype.is_none();
+        let storage = self.dtype.unwrap_or(Kept::F32).into();
+        let options = Options { storage, as_they_are, name: self.name.clone(), projector };
         let mut bar = None;
         let mut before = 0;
         let mut progress = |done: u64, total: u64| {
@@ -130,7 +133,7 @@ impl Making {
         if !self.no_golden {
             golden::add(session, checkpoint, output, &options)?;
         }
-        say(session, output, self.dtype, &report, started)
+        say(session, output, self.dtype.map_or(if as_they_are { "kept" } else { "f32" }, Kept::name), &report, started)
     }
 }
 
@@ -145,7 +148,7 @@ pub fn check_output(output: &Path, force: bool) -> Result<()> {
     Ok(())
 }
 
-fn say(session: &Session, output: &Path, dtype: Kept, report: &Report, started: Instant) -> Result<Outcome> {
+fn say(session: &Session, output: &Path, dtype: &'static str, report: &Report, started: Instant) -> Result<Outcome> {
     let bytes = std::fs::metadata(output).map_or(report.bytes, |metadata| metadata.len());
     let seconds = started.elapsed().as_secs_f64();
     if !report.unused.is_empty() {
@@ -165,7 +168,7 @@ fn say(session: &Session, output: &Path, dtype: Kept, report: &Report, started: 
             class: &report.class,
             family: &report.family,
             tasks: &report.tasks,
-            dtype: dtype.name(),
+            dtype,
             tensors: report.tensors,
             parameters: report.parameters,
             bytes,
@@ -180,7 +183,7 @@ fn say(session: &Session, output: &Path, dtype: Kept, report: &Report, started: 
             report.class,
             report.tasks.join(", "),
             report.parameters as f64 / 1e6,
-            dtype.name(),
+            dtype,
             bytes as f64 / 1e6,
         ))?;
     }
