@@ -164,7 +164,7 @@ fn every_stage_is_that_of_transformers() {
     close("the cache", Tensor::cat(steps, 1), decoded);
 }
 
-/// Every token, score and log-probability, under every option.
+/// Tokens of the best sequence and its score, under every option.
 #[test]
 fn tokens_are_those_of_transformers() {
     let checkpoint = checkpoint(Storage::F32);
