@@ -32,7 +32,7 @@ impl Checkpoint {
         let folder = root().join("tests/goldens").join(name);
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("x.ocelli");
-        import(&folder, &path, &Options { storage, name: None }, &mut |_, _| {}).unwrap_or_else(|error| panic!("{name}: {error}"));
+        import(&folder, &path, &Options { storage, ..Options::default() }, &mut |_, _| {}).unwrap_or_else(|error| panic!("{name}: {error}"));
         let facts = serde_json::from_slice(&fs::read(folder.join("expected.json")).unwrap()).unwrap();
         let bytes = fs::read(folder.join("expected.safetensors")).unwrap();
         Self { name, bytes, facts, bundle: Bundle::open(&path).unwrap(), folder, _place: place }

@@ -7,6 +7,8 @@ use ocelli_models::plan::PlanError;
 use ocelli_models::text::build::BuildError;
 use ocelli_preprocess::RecipeError;
 
+use crate::lora::AdapterError;
+
 /// Why a checkpoint could not be imported.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -108,6 +110,14 @@ pub enum ImportError {
         path: PathBuf,
         /// What is wrong.
         source: RecipeError,
+    },
+    /// An adapter that cannot be read, or that is of another model.
+    #[error("{}: {source}", path.display())]
+    Adapter {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: AdapterError,
     },
     /// The bundle.
     #[error(transparent)]

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use half::f16;
+use ocelli_flow::LowRank;
 use ocelli_bundle::{BundleError, BundleFile};
 use ocelli_models::table::{Kind, Row, Storage};
 use ocelli_models::weights::{self, Recipe};
 
-use crate::ImportError;
 use crate::checkpoint::{Checkpoint, Loaded, Tensor};
+use crate::{ImportError, lora};
 
 /// Values of a block, about: a megabyte of floats.
 const BLOCK: usize = 1 << 18;
@@ -56,13 +57,14 @@ pub fn check(checkpoint: &Checkpoint, rows: &[Row], prefix: &str) -> Result<(), 
     }
 }
 
-/// Writes a row: `file` has its tensors declared as [`stored`] says. `done` is told how many bytes were written.
+/// Writes a row, with what adapters add to it: `file` has its tensors declared as [`stored`] says. `done` is told how many bytes were written.
 pub fn fill(
     file: &mut BundleFile,
     row: &Row,
     storage: Storage,
     checkpoint: &Checkpoint,
     prefix: &str,
+    added: &[LowRank],
     done: &mut dyn FnMut(u64),
 ) -> Result<(), ImportError> {
     let recipe = row.recipe(storage);
@@ -75,6 +77,7 @@ pub fn fill(
         let last = rows.min(first + step);
         values.clear();
         joined.append(first * columns..last * columns, &mut values);
+        lora::merge(added, columns, first, &mut values);
         joined.are_finite(&values, first * columns, storage == Storage::F16 && row.kind != Kind::Float)?;
         let block: Vec<usize> = if shape.is_empty() { Vec::new() } else { [&[last - first], &shape[1..]].concat() };
         let rejected = |error: &dyn std::fmt::Display| BundleError::Rejected { entry: row.name.clone(), reason: error.to_string() };

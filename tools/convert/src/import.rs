@@ -9,6 +9,7 @@ use ocelli_models::{registry, weights};
 
 use crate::checkpoint::Checkpoint;
 use crate::source::Source;
+use crate::lora::{Adapters, Lora};
 use crate::{ImportError, chat, fill, names, pictures, provenance, tokenizer};
 
 /// What the bundle shall be.
@@ -18,6 +19,8 @@ pub struct Options {
     pub storage: Storage,
     /// The bundle's name; default: the last part of the checkpoint's.
     pub name: Option<String>,
+    /// Adapters that are added to the weights.
+    pub loras: Vec<Lora>,
 }
 
 /// What became of a checkpoint.
@@ -67,6 +70,7 @@ pub fn import(path: &Path, output: &Path, options: &Options, progress: &mut dyn 
         reason,
         config: source.config_file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
     })?;
+    let adapters = Adapters::open(&options.loras, &plan.rows)?;
     let tokenizer = plan.text.as_ref().map(|text| tokenizer::build(&source, found.as_ref(), text)).transpose()?;
     let template = if plan.chat { chat::template(&source, found.as_ref())? } else { None };
     let preprocessing = if plan.pictures { pictures::recipe(&source)? } else { serde_json::Value::Null };
@@ -82,14 +86,15 @@ pub fn import(path: &Path, output: &Path, options: &Options, progress: &mut dyn 
     if plan.text.is_some() {
         files.extend(found.iter().flat_map(|found| found.paths.clone()));
     }
+    let adapter_files: Vec<PathBuf> = adapters.files().flat_map(|(_, files)| files.to_vec()).collect();
     // Whatever else it is good for, `--force` must not replace the weights by what is made of them.
     if let Ok(own) = output.canonicalize()
-        && files.iter().any(|file| file.canonicalize().is_ok_and(|file| file == own))
+        && files.iter().chain(&adapter_files).any(|file| file.canonicalize().is_ok_and(|file| file == own))
     {
-        return Err(ImportError::weights(output, "is a file of the checkpoint; give the bundle another name with -o"));
+        return Err(ImportError::weights(output, "is a file of the checkpoint or an adapter; give the bundle another name with -o"));
     }
     let size = |path: &PathBuf| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
-    let total = files.iter().map(size).sum::<u64>() + stored_bytes(&plan, options.storage);
+    let total = files.iter().chain(&adapter_files).map(size).sum::<u64>() + stored_bytes(&plan, options.storage);
     let mut done = 0;
     let mut advance = |bytes: u64| {
         done += bytes;
@@ -104,8 +109,11 @@ pub fn import(path: &Path, output: &Path, options: &Options, progress: &mut dyn 
     manifest.preprocessing = preprocessing;
     manifest.licence.clone_from(&origin.licence);
     let licence = origin.licence.clone();
-    let card = card(&name, &class, &origin, options.storage);
+    let card = card(&name, &class, &origin, options.storage, &adapters.described());
     manifest.provenance = vec![origin];
+    for (folder, files) in adapters.files() {
+        manifest.provenance.push(provenance::of_adapter(folder, files, &mut advance)?);
+    }
     for row in &plan.rows {
         if let Some(recipe) = row.recipe(options.storage).name() {
             manifest.quantization.insert(row.name.clone(), recipe.to_owned());
@@ -125,7 +133,7 @@ pub fn import(path: &Path, output: &Path, options: &Options, progress: &mut dyn 
     let mut file = writer.begin(output)?;
     let bytes = file.size_bytes();
     for row in &plan.rows {
-        fill::fill(&mut file, row, options.storage, &checkpoint, prefix, &mut advance)?;
+        fill::fill(&mut file, row, options.storage, &checkpoint, prefix, &adapters.of_row(row)?, &mut advance)?;
     }
     file.finish()?;
     Ok(Report {
@@ -153,7 +161,7 @@ fn stored_bytes(plan: &Plan, storage: Storage) -> u64 {
 }
 
 /// What a reader of the bundle should know.
-fn card(name: &str, class: &str, origin: &ocelli_bundle::Source, storage: Storage) -> String {
+fn card(name: &str, class: &str, origin: &ocelli_bundle::Source, storage: Storage, adapters: &[String]) -> String {
     let weights = match storage {
         Storage::F32 => "f32",
         Storage::F16 => "f16",
@@ -161,8 +169,9 @@ fn card(name: &str, class: &str, origin: &ocelli_bundle::Source, storage: Storag
     };
     let revision = if origin.revision.is_empty() { String::new() } else { format!(", revision {}", origin.revision) };
     let licence = if origin.licence.is_empty() { "not stated by the source" } else { &origin.licence };
+    let merged: String = adapters.iter().map(|adapter| format!("LoRA adapter merged into the weights: {adapter}.\n\n")).collect();
     format!(
-        "# {name}\n\nImported from {}{revision} ({class}).\n\nWeights: {weights}. Licence: {licence}.\n\nWhat the model was trained on and how good it is, its source says.\n",
+        "# {name}\n\nImported from {}{revision} ({class}).\n\n{merged}Weights: {weights}. Licence: {licence}.\n\nWhat the model was trained on and how good it is, its source says.\n",
         origin.name
     )
 }

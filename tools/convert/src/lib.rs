@@ -13,6 +13,7 @@
 //! | `fill` | a row of the table from its pieces, a block at a time |
 //! | [`import`](mod@import) | all of it, in order |
 //! | `tokenizer`, `pictures`, `provenance` | what else goes into a bundle |
+//! | [`lora`] | adapters that are added to the weights, now or later |
 //! | [`goldens`] | a written bundle with golden vectors added |
 //! | [`error`] | [`ImportError`]: what, where, and what to do |
 //!
@@ -30,6 +31,7 @@ pub mod error;
 mod fill;
 pub mod goldens;
 pub mod import;
+pub mod lora;
 mod names;
 mod pictures;
 mod provenance;
@@ -37,4 +39,5 @@ pub mod source;
 mod tokenizer;
 
 pub use error::ImportError;
+pub use lora::{AdapterError, Lora};
 pub use import::{Options, Report, import};

@@ -25,7 +25,7 @@ fn convert(path: &Path, storage: Storage) -> (Bundle, Report) {
     let folder = tempdir().unwrap();
     let output = folder.path().join("model.ocelli");
     let mut last = (0, 1);
-    let report = import(path, &output, &Options { storage, name: None }, &mut |done, total| {
+    let report = import(path, &output, &Options { storage, ..Options::default() }, &mut |done, total| {
         assert!(done >= last.0 && done <= total, "{done} of {total} after {last:?}");
         last = (done, total);
     });

@@ -13,7 +13,7 @@ use crate::checkpoints::{Checkpoint, pickle, pytorch_zip, safetensors, with_head
 fn error_of(path: &Path, storage: Storage) -> ImportError {
     let folder = tempdir().unwrap();
     let output = folder.path().join("model.ocelli");
-    let error = import(path, &output, &Options { storage, name: None }, &mut |_, _| {}).expect_err("it should be refused");
+    let error = import(path, &output, &Options { storage, ..Options::default() }, &mut |_, _| {}).expect_err("it should be refused");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind: {error}");
     error
 }

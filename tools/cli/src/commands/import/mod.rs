@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use ocelli_convert::{Options, Report};
+use ocelli_convert::{Lora, Options, Report};
 use ocelli_models::table::Storage;
 use serde::Serialize;
 
@@ -35,6 +35,9 @@ pub struct Making {
     /// The bundle's name; default: the checkpoint's
     #[arg(long, value_name = "N")]
     name: Option<String>,
+    /// Adapter (LoRA, as PEFT writes it) to add to the weights, at that scale; may be repeated
+    #[arg(long, value_name = "DIR[:SCALE]")]
+    lora: Vec<Lora>,
     /// Replace the bundle if it is there already
     #[arg(long)]
     force: bool,
@@ -116,7 +119,7 @@ impl Making {
     /// Makes the bundle of a checkpoint, and says what became of it.
     pub fn carry_out(&self, session: &Session, checkpoint: &Path, output: &Path) -> Result<Outcome> {
         let started = Instant::now();
-        let options = Options { storage: self.dtype.into(), name: self.name.clone() };
+        let options = Options { storage: self.dtype.into(), name: self.name.clone(), loras: self.lora.clone() };
         let mut bar = None;
         let mut before = 0;
         let mut progress = |done: u64, total: u64| {
