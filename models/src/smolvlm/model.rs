@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use burn::tensor::{Device, Tensor, TensorData};
 use ocelli_bundle::Bundle;
 use ocelli_flow::{
-    Adapter, Answerer, Caption, CaptionOptions, Captioner, Encoded, Frame, GenerateOptions, Generation, InputTensor, InputValues, Inputs, Listener,
-    Message, Model, ModelError, Part, Prompt, Role,
+    Adapter, Answerer, Caption, CaptionOptions, Captioner, Encoded, Frame, GenerateOptions, Generation, InputTensor, InputValues, Inputs,
+    Listener, Message, Model, ModelError, Part, Prompt, Role,
 };
 use ocelli_preprocess::{Processor, Recipe, Resize, Source, Tiles};
 

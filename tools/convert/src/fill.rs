@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use half::f16;
-use ocelli_flow::LowRank;
 use ocelli_bundle::{BundleError, BundleFile};
+use ocelli_flow::LowRank;
 use ocelli_models::table::{Kind, Row, Storage};
 use ocelli_models::weights::{self, Recipe};
 

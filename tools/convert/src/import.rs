@@ -8,8 +8,8 @@ use ocelli_models::table::Storage;
 use ocelli_models::{registry, weights};
 
 use crate::checkpoint::Checkpoint;
-use crate::source::Source;
 use crate::lora::{Adapters, Lora};
+use crate::source::Source;
 use crate::{ImportError, chat, fill, names, pictures, provenance, tokenizer};
 
 /// What the bundle shall be.

@@ -39,5 +39,5 @@ pub mod source;
 mod tokenizer;
 
 pub use error::ImportError;
-pub use lora::{AdapterError, Lora};
 pub use import::{Options, Report, import};
+pub use lora::{AdapterError, Lora};

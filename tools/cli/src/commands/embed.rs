@@ -9,8 +9,8 @@ use ocelli_pipeline::json::Line;
 
 use crate::failure::Outcome;
 use crate::images::{ImageError, Images};
-use crate::output::Output;
 use crate::lora::Loras;
+use crate::output::Output;
 use crate::session::{self, Session};
 use crate::source::Source;
 use crate::text;

@@ -101,7 +101,9 @@ pub enum AdapterError {
         near: String,
     },
     /// A layer of another size.
-    #[error("{module} is [{inputs}, {outputs}] in the adapter, and {tensor} of the model has shape {shape:?}; the adapter is of another model")]
+    #[error(
+        "{module} is [{inputs}, {outputs}] in the adapter, and {tensor} of the model has shape {shape:?}; the adapter is of another model"
+    )]
     Shape {
         /// The layer.
         module: String,

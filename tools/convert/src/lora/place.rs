@@ -42,7 +42,9 @@ impl Placed {
             let taken = piece.rows.clone().unwrap_or(0..all);
             let outputs = first..first + taken.len();
             first = outputs.end;
-            let Some((name, module)) = self.layers.get(&piece.name).and_then(|name| self.file.modules.get_key_value(name)) else { continue };
+            let Some((name, module)) = self.layers.get(&piece.name).and_then(|name| self.file.modules.get_key_value(name)) else {
+                continue;
+            };
             let scale = module.scale as f32 * self.scale;
             let (a, b) = (values(name, "lora_A", &module.a)?, values(name, "lora_B", &module.b)?);
             let b = b[taken.start * module.rank..taken.end * module.rank].iter().map(|value| value * scale).collect();
@@ -65,7 +67,13 @@ fn layers(modules: &BTreeMap<String, Module>, rows: &[Row]) -> Result<BTreeMap<S
         let shape = if turned { [rest, first] } else { [first, rest] };
         if shape != [module.outputs, module.inputs] {
             let Module { inputs, outputs, .. } = *module;
-            return Err(AdapterError::Shape { module: name.clone(), inputs, outputs, tensor: piece.name.clone(), shape: piece.shape.clone() });
+            return Err(AdapterError::Shape {
+                module: name.clone(),
+                inputs,
+                outputs,
+                tensor: piece.name.clone(),
+                shape: piece.shape.clone(),
+            });
         }
         if let Some(other) = layers.insert(piece.name.clone(), name.clone()) {
             return Err(AdapterError::Unsupported { what: format!("{other} and {name} are both {}", piece.name) });
