@@ -169,7 +169,8 @@ fn an_adapter_of_another_model_changes_nothing() {
     let good = beside(&base, &[at("plain", 1.0)]);
     model.set_adapter(Some(&good)).unwrap();
     let expected = &expected(&base, "plain")[0];
-    for change in [|part: &mut ocelli_flow::LowRank| part.tensor.push('x'), |part| part.outputs.end += 1, |part| part.rank += 1] {
+    let changes: [fn(&mut ocelli_flow::LowRank); 3] = [|part| part.tensor.push('x'), |part| part.outputs.end += 1, |part| part.rank += 1];
+    for change in changes {
         let mut wrong = good.clone();
         change(wrong.parts.last_mut().unwrap());
         let error = model.set_adapter(Some(&wrong)).unwrap_err();
@@ -240,15 +241,11 @@ fn bad_adapters_are_named() {
     let error = refused(place.path(), &["layers.0.mlp.gate_proj_9", "text_model.layers.0.mlp.gate_proj,"]);
     assert!(matches!(error, AdapterError::Unknown { .. }));
     let place = changed(same, |tensors| {
-        tensors.iter_mut().for_each(|(name, ..)| *name = name.replace("gate_proj", "q_proj").replace("self_attn.q_proj", "old"))
-    });
-    assert!(matches!(refused(place.path(), &["old"]), AdapterError::Unknown { .. }));
-    let place = changed(same, |tensors| {
         tensors
             .iter_mut()
             .for_each(|(name, ..)| *name = name.replace("gate_proj", "x").replace("down_proj", "gate_proj").replace(".x.", ".down_proj."))
     });
-    assert!(matches!(refused(place.path(), &["gate_proj is [48, 32]", "[48, 32]"]), AdapterError::Shape { .. }));
+    assert!(matches!(refused(place.path(), &["down_proj takes 32", "gives 48", "[32, 48]"]), AdapterError::Shape { .. }));
     let place = changed(|config| config["use_dora"] = true.into(), all);
     assert!(matches!(refused(place.path(), &["use_dora", "merge_and_unload"]), AdapterError::Unsupported { .. }));
     let place = changed(same, |tensors| tensors.push(("base_model.model.lm_head.lora_magnitude_vector.weight".into(), vec![1], vec![1.0])));

@@ -102,7 +102,7 @@ pub enum AdapterError {
     },
     /// A layer of another size.
     #[error(
-        "{module} is [{inputs}, {outputs}] in the adapter, and {tensor} of the model has shape {shape:?}; the adapter is of another model"
+        "{module} takes {inputs} channels and gives {outputs} in the adapter, and the model's {tensor} has shape {shape:?}; the adapter is of another model"
     )]
     Shape {
         /// The layer.
