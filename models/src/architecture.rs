@@ -176,7 +176,7 @@ fn filled<M: Module + Linears>(mut module: M, random: &mut Random<'_>) -> Result
     module.linears("", &mut |slot| {
         let [k, n] = [slot.shape[0], slot.shape[1]];
         let packed = match slot.target {
-            Target::Linear(place) => random.packed(k, n, random.precision).map(|weight| *place = Some(weight)),
+            Target::Linear(place, _) => random.packed(k, n, random.precision).map(|weight| *place = Some(weight)),
             // A row an output channel. In a decoder it is the table of tokens, which stays int8.
             Target::Rows(place) => {
                 let table = if random.grouped && random.precision == Precision::Int4 { Precision::Int8 } else { random.precision };

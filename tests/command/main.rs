@@ -30,6 +30,8 @@ mod imported;
 /// Results on the start photographs: the lines of `--json` against the contract and the goldens.
 #[cfg(feature = "nano")]
 mod lines;
+/// Adapters: `import --lora`, `ask --lora`, `caption --lora`.
+mod lora;
 /// `pull`: from a Hub on this machine.
 mod pull;
 /// `quantize`: bundles in fewer bits, and recipes that are wrong.

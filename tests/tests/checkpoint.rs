@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use ocelli_bundle::Bundle;
-use ocelli_convert::{Options, import};
+use ocelli_convert::{Lora, Options, import};
 use ocelli_flow::{InputTensor, InputValues, Inputs, Model};
 use ocelli_models::table::Storage;
 use ocelli_ops::device::{DeviceChoice, select};
@@ -32,10 +32,15 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     pub fn new(name: &'static str, storage: Storage) -> Self {
+        Self::merged(name, storage, Vec::new())
+    }
+
+    /// The same with adapters in the bundle's weights.
+    pub fn merged(name: &'static str, storage: Storage, loras: Vec<Lora>) -> Self {
         let folder = root().join("tests/goldens").join(name);
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("x.ocelli");
-        import(&folder, &path, &Options { storage, ..Options::default() }, &mut |_, _| {})
+        import(&folder, &path, &Options { storage, loras, ..Options::default() }, &mut |_, _| {})
             .unwrap_or_else(|error| panic!("{name}: {error}"));
         let facts = serde_json::from_slice(&fs::read(folder.join("expected.json")).unwrap()).unwrap();
         let bytes = fs::read(folder.join("expected.safetensors")).unwrap();

@@ -22,6 +22,8 @@ mod fuzz_seeds;
 /// The GPU against the CPU, layer by layer.
 #[cfg(feature = "wgpu")]
 mod gpu;
+/// Adapters against transformers with peft: merged, beside a bundle, on and off.
+mod lora;
 /// Integer arithmetic against floats, on trained weights.
 mod precision;
 /// Tokenizers of checkpoints, as transformers has them.

@@ -11,19 +11,19 @@ use crate::checkpoint::{Checkpoint, RELATIVE, cosine, devices, relative};
 const WITH_PICTURES: [&str; 2] = ["smolvlm/idefics3", "smolvlm/smolvlm"];
 const ALL: [&str; 3] = ["smolvlm/idefics3", "smolvlm/smolvlm", "smolvlm/text"];
 /// What single precision over two layers leaves of a logit, whose size is about ten.
-const LOGIT: f32 = 1e-3;
+pub const LOGIT: f32 = 1e-3;
 
-fn load(checkpoint: &Checkpoint, device: &Device) -> SmolVlm {
+pub fn load(checkpoint: &Checkpoint, device: &Device) -> SmolVlm {
     SmolVlm::load(&checkpoint.bundle, device).unwrap_or_else(|error| panic!("{}: {error}", checkpoint.name))
 }
 
-fn cases(checkpoint: &Checkpoint) -> Vec<Value> {
+pub fn cases(checkpoint: &Checkpoint) -> Vec<Value> {
     let cases: Vec<Value> = checkpoint.facts["cases"].as_array().unwrap().clone();
     // Pictures of several sizes in a row exist in a batch only.
     cases.into_iter().filter(|case| case["name"] != "padded").collect()
 }
 
-fn prompt(case: &Value) -> Prompt {
+pub fn prompt(case: &Value) -> Prompt {
     let Some(messages) = case["messages"].as_array() else { return Prompt::Raw(case["prompt"].as_str().unwrap().to_owned()) };
     let part = |part: &Value| match part["text"].as_str() {
         Some(text) => Part::Text(text.to_owned()),
@@ -44,7 +44,7 @@ fn prompt(case: &Value) -> Prompt {
 }
 
 /// The pictures of a case, each with the reference's own pixels.
-fn encoded(checkpoint: &Checkpoint, case: &Value, model: &dyn Model) -> Vec<Encoded> {
+pub fn encoded(checkpoint: &Checkpoint, case: &Value, model: &dyn Model) -> Vec<Encoded> {
     let pictures = case["pictures"].as_array().unwrap();
     if pictures.is_empty() {
         return Vec::new();
@@ -72,11 +72,11 @@ fn encoded(checkpoint: &Checkpoint, case: &Value, model: &dyn Model) -> Vec<Enco
     each.collect()
 }
 
-fn ids(value: &Value) -> Vec<u32> {
+pub fn ids(value: &Value) -> Vec<u32> {
     value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
 }
 
-fn write(model: &SmolVlm, pictures: &[Encoded], prompt: &Prompt, options: &GenerateOptions) -> Generation {
+pub fn write(model: &SmolVlm, pictures: &[Encoded], prompt: &Prompt, options: &GenerateOptions) -> Generation {
     let pictures: Vec<&Encoded> = pictures.iter().collect();
     model.answerer().unwrap().ask(&pictures, prompt, options, &mut ()).unwrap()
 }

@@ -7,7 +7,7 @@ use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor, module};
 use ocelli_ops::{Activation, After, Before, DepthwiseWeight, Packed, Window, convolution};
 
-use super::LayerNorm;
+use super::{LayerNorm, LowRank};
 
 /// y = x W + b.
 ///
@@ -21,6 +21,8 @@ pub struct Linear {
     pub bias: Option<Param<Tensor<1>>>,
     #[module(skip)]
     packed: Option<Packed>,
+    #[module(skip)]
+    low_rank: Option<LowRank>,
 }
 
 impl Linear {
@@ -70,6 +72,13 @@ impl Linear {
     /// The layer over windows of pictures: `[batch, C, H, W]` → `[batch, windows, out]`, where `in` is C · k · k.
     pub fn windows(&self, pictures: Tensor<4>, window: Window) -> Tensor<3> {
         let bias = self.bias.as_ref().map(Param::val);
+        if let Some(low_rank) = &self.low_rank {
+            return self.product_of_windows(pictures.clone(), window, bias) + low_rank.windows(pictures, window);
+        }
+        self.product_of_windows(pictures, window, bias)
+    }
+
+    fn product_of_windows(&self, pictures: Tensor<4>, window: Window, bias: Option<Tensor<1>>) -> Tensor<3> {
         if let Some(weight) = &self.packed {
             return convolution(pictures, window, weight, bias, Activation::None);
         }
@@ -101,8 +110,26 @@ impl Linear {
         self.apply(x, Before::Nothing, Activation::None, Some(residual))
     }
 
-    /// activation(before(x) W + b) + residual
+    /// activation(before(x) W + b) + residual; with what an adapter adds, activation(before(x) W + b + before(x) A B) + residual
     pub fn apply<const D: usize>(&self, x: Tensor<D>, before: Before, activation: Activation, residual: Option<Tensor<D>>) -> Tensor<D> {
+        let Some(low_rank) = &self.low_rank else { return self.product(x, before, activation, residual) };
+        let added = low_rank.forward(prepare(x.clone(), before.clone()));
+        if activation == Activation::None {
+            let residual = match residual {
+                Some(residual) => residual + added,
+                None => added,
+            };
+            return self.product(x, before, activation, Some(residual));
+        }
+        let y = activate(self.product(x, before, Activation::None, Some(added)), activation);
+        match residual {
+            Some(residual) => y + residual,
+            None => y,
+        }
+    }
+
+    /// What the weight makes of it.
+    fn product<const D: usize>(&self, x: Tensor<D>, before: Before, activation: Activation, residual: Option<Tensor<D>>) -> Tensor<D> {
         let bias = self.bias.as_ref().map(Param::val);
         if let Some(weight) = &self.packed {
             return ocelli_ops::linear(x, before, weight, After { bias, activation, residual });
@@ -148,7 +175,7 @@ fn activate<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<D> {
 
 impl From<burn::nn::Linear> for Linear {
     fn from(linear: burn::nn::Linear) -> Self {
-        Self { weight: linear.weight, bias: linear.bias, packed: None }
+        Self { weight: linear.weight, bias: linear.bias, packed: None, low_rank: None }
     }
 }
 
@@ -164,8 +191,8 @@ pub struct Slot<'a> {
 
 /// The kinds of weights that may be packed.
 pub enum Target<'a> {
-    /// A linear layer's, `[in, out]`.
-    Linear(&'a mut Option<Packed>),
+    /// A linear layer's, `[in, out]`, and what an adapter adds to it.
+    Linear(&'a mut Option<Packed>, &'a mut Option<LowRank>),
     /// A table's or a pointwise convolution's: a row for each output, whatever the other axes.
     Rows(&'a mut Option<Packed>),
     /// The same, where it is only of use as int8: any other is left to the parameter.
@@ -185,7 +212,7 @@ pub trait Linears {
 impl Linears for Linear {
     fn linears(&mut self, path: &str, visit: &mut dyn FnMut(Slot<'_>)) {
         let (name, shape) = (&format!("{path}.weight"), &self.shape());
-        visit(Slot { name, shape, target: Target::Linear(&mut self.packed) });
+        visit(Slot { name, shape, target: Target::Linear(&mut self.packed, &mut self.low_rank) });
     }
 }
 

@@ -7,10 +7,10 @@ use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor, TensorData};
 use ocelli_bundle::Bundle;
-use ocelli_flow::{Embedder, Embedding, Encoded, Frame, Inputs, Model, ModelError};
+use ocelli_flow::{Adapter, Embedder, Embedding, Encoded, Frame, Inputs, Model, ModelError};
 
 use super::config::{JointConfig, Scoring};
-use crate::blocks::VisionTower;
+use crate::blocks::{self, VisionTower};
 use crate::pictures::{Pictures, read_patches, read_picture};
 use crate::text::{PromptCache, PromptTokenizer, TextEncoder};
 use crate::{LoadError, linears, weights};
@@ -118,6 +118,13 @@ impl Model for JointModel {
     fn prompt_ids(&self, text: &str) -> Result<Vec<u32>, ModelError> {
         let tokenizer = self.tokenizer.as_ref().ok_or(ModelError::Unsupported { what: "read texts" })?;
         Ok(tokenizer.encode(text)?.ids)
+    }
+
+    fn set_adapter(&mut self, adapter: Option<&Adapter>) -> Result<(), ModelError> {
+        blocks::adapt(&mut self.towers, adapter, &self.device)?;
+        // Texts were read without it.
+        self.texts = RefCell::default();
+        Ok(())
     }
 
     fn embedder(&self) -> Option<&dyn Embedder> {

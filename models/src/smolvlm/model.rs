@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use burn::tensor::{Device, Tensor, TensorData};
 use ocelli_bundle::Bundle;
 use ocelli_flow::{
-    Answerer, Caption, CaptionOptions, Captioner, Encoded, Frame, GenerateOptions, Generation, InputTensor, InputValues, Inputs, Listener,
-    Message, Model, ModelError, Part, Prompt, Role,
+    Adapter, Answerer, Caption, CaptionOptions, Captioner, Encoded, Frame, GenerateOptions, Generation, InputTensor, InputValues, Inputs,
+    Listener, Message, Model, ModelError, Part, Prompt, Role,
 };
 use ocelli_preprocess::{Processor, Recipe, Resize, Source, Tiles};
 
 use super::config::Config;
 use super::forward::Network;
 use super::{FAMILY, prompt, tensors};
+use crate::blocks;
 use crate::llama::session::{Place, Session};
 use crate::text::generate::{Start, Strategy};
 use crate::text::{ChatTemplate, Codec, write};
@@ -291,6 +292,13 @@ impl Model for SmolVlm {
 
     fn prompt_ids(&self, text: &str) -> Result<Vec<u32>, ModelError> {
         self.codec.encode(text, true)
+    }
+
+    fn set_adapter(&mut self, adapter: Option<&Adapter>) -> Result<(), ModelError> {
+        blocks::adapt(&mut self.network, adapter, &self.device)?;
+        // What was read was read without it.
+        self.session = RefCell::default();
+        Ok(())
     }
 
     fn captioner(&self) -> Option<&dyn Captioner> {

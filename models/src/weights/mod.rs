@@ -242,7 +242,7 @@ fn fill(bundle: &Bundle, name: &str, shape: &[usize], target: Target<'_>, device
     let int8 = matches!(recipe_of(bundle, name)?, Recipe::Int8 { transposed: false } | Recipe::Int8Packed { transposed: false });
     let unfit = |error: ocelli_ops::PackedError| misshapen(name, error.to_string());
     match target {
-        Target::Linear(place) => *place = Some(packed(bundle, name, shape, (columns, rows), true, device)?),
+        Target::Linear(place, _) => *place = Some(packed(bundle, name, shape, (columns, rows), true, device)?),
         Target::Rows(place) => *place = Some(packed(bundle, name, shape, (rows, columns), false, device)?),
         Target::Int8Rows(place) if int8 => *place = Some(packed(bundle, name, shape, (rows, columns), false, device)?),
         Target::FloatRows(place) => {

@@ -100,6 +100,14 @@ pub enum ModelError {
         /// What is there, and what is needed.
         reason: String,
     },
+    /// An adapter of another model.
+    #[error("adapter {name}: {reason}")]
+    Adapter {
+        /// The adapter.
+        name: String,
+        /// Which part does not fit, and how.
+        reason: String,
+    },
     /// Features of another model.
     #[error("these features come from another model; encode the frame with the model that reads them")]
     ForeignFeatures,

@@ -8,11 +8,13 @@
 //! | [`inputs`] | a picture made ready for a model: [`Inputs`] |
 //! | [`result`] | what a model says of it: [`Embedding`], [`Detection`], [`Caption`], [`Classification`] |
 //! | [`model`] | who says it: [`Model`] with [`Embedder`], [`Grounder`] |
+//! | [`adapter`] | what is added to a model's weights while it runs: [`Adapter`] |
 //! | [`generate`] | who writes texts, and how: [`Captioner`], [`Answerer`], [`Matcher`], [`GenerateOptions`] |
 //! | [`stream`] | where frames come from and results go: [`FrameSource`], [`Sink`] |
 //! | [`error`] | what can go wrong with what comes from outside |
 #![forbid(unsafe_code)]
 
+pub mod adapter;
 pub mod error;
 pub mod frame;
 pub mod generate;
@@ -21,6 +23,7 @@ pub mod model;
 pub mod result;
 pub mod stream;
 
+pub use adapter::{Adapter, LowRank};
 pub use error::{ModelError, SinkError, SourceError};
 pub use frame::{Frame, FrameMeta};
 pub use generate::{

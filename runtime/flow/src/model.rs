@@ -6,7 +6,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use crate::{Answerer, Captioner, Detection, Embedding, Frame, Inputs, Matcher, ModelError};
+use crate::{Adapter, Answerer, Captioner, Detection, Embedding, Frame, Inputs, Matcher, ModelError};
 
 /// A model that reads pictures. What it can do beyond encoding is what the methods after `prompt_ids` return.
 pub trait Model: Send {
@@ -32,6 +32,15 @@ pub trait Model: Send {
     /// The token ids of a text as the model's text tower reads them, special tokens and padding included.
     fn prompt_ids(&self, _text: &str) -> Result<Vec<u32>, ModelError> {
         Err(ModelError::Unsupported { what: "read texts" })
+    }
+
+    /// Puts an adapter on in place of the one there is, or takes it off. What was encoded before keeps what it was encoded with: encode
+    /// pictures again where the adapter changes how they are seen.
+    ///
+    /// # Errors
+    /// Where the adapter is none of this model; everything stays as it was.
+    fn set_adapter(&mut self, _adapter: Option<&Adapter>) -> Result<(), ModelError> {
+        Err(ModelError::Unsupported { what: "take adapters" })
     }
 
     /// The joint embedding of pictures and text, if it has one.

@@ -31,6 +31,7 @@ mod failure;
 mod generating;
 mod images;
 mod interrupt;
+mod lora;
 mod measure;
 mod output;
 mod pixels;

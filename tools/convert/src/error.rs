@@ -8,6 +8,7 @@ use ocelli_models::text::build::BuildError;
 use ocelli_preprocess::RecipeError;
 
 use crate::gguf::GgufError;
+use crate::lora::AdapterError;
 
 /// Why a checkpoint could not be imported.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +119,14 @@ pub enum ImportError {
         path: PathBuf,
         /// What is wrong.
         source: RecipeError,
+    },
+    /// An adapter that cannot be read, or that is of another model.
+    #[error("{}: {source}", path.display())]
+    Adapter {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: AdapterError,
     },
     /// The bundle.
     #[error(transparent)]

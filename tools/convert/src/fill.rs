@@ -8,13 +8,14 @@ use std::ops::Range;
 
 use half::f16;
 use ocelli_bundle::{BundleError, BundleFile};
+use ocelli_flow::LowRank;
 use ocelli_models::table::{Form, Kind, Piece, Row, Storage};
 use ocelli_models::weights::{self, Recipe};
 use ocelli_ops::GroupBits;
 
-use crate::ImportError;
 use crate::checkpoint::{Checkpoint, Element, Loaded, Tensor};
 use crate::gguf::blocks::Integers;
+use crate::{ImportError, lora};
 
 /// Values of a block, about: a megabyte of floats.
 const BLOCK: usize = 1 << 18;
@@ -99,13 +100,14 @@ fn elements<'a>(row: &'a Row, checkpoint: &'a Checkpoint, prefix: &'a str) -> im
     row.pieces.iter().filter_map(tensor).map(|tensor| &tensor.element)
 }
 
-/// Writes a row: `file` has its tensors declared as [`stored`] says. `done` is told how many bytes were written.
+/// Writes a row, with what adapters add to it: `file` has its tensors declared as [`stored`] says. `done` is told how many bytes were written.
 pub fn fill(
     file: &mut BundleFile,
     row: &Row,
     recipe: Recipe,
     checkpoint: &Checkpoint,
     prefix: &str,
+    added: &[LowRank],
     done: &mut dyn FnMut(u64),
 ) -> Result<(), ImportError> {
     let shape = stored(row, recipe);
@@ -113,7 +115,9 @@ pub fn fill(
     let mut values = Vec::new();
     for block in blocks(&shape) {
         let (first, last) = (block.start, block.end);
-        if let Some(integers) = joined.integers(first..last, recipe) {
+        if added.is_empty()
+            && let Some(integers) = joined.integers(first..last, recipe)
+        {
             let rejected =
                 |error: ocelli_ops::pack::PackError| BundleError::Rejected { entry: row.name.clone(), reason: error.to_string() };
             let Integers { bits, rows, columns, values, scales } = integers;
@@ -125,6 +129,8 @@ pub fn fill(
         }
         values.clear();
         joined.append(first..last, &mut values);
+        let columns = shape.iter().skip(1).product::<usize>().max(1);
+        lora::merge(added, columns, first / columns, &mut values);
         joined.are_finite(&values, first, matches!(recipe, Recipe::F16 | Recipe::F16Packed { .. }))?;
         append(file, row, &shape, recipe, &values, done)?;
     }

@@ -10,6 +10,7 @@ use ocelli_models::weights::Recipe;
 use ocelli_models::{registry, weights};
 
 use crate::checkpoint::Checkpoint;
+use crate::lora::{Adapters, Lora};
 use crate::source::Source;
 use crate::{ImportError, chat, fill, names, pictures, provenance, tokenizer};
 
@@ -25,6 +26,8 @@ pub struct Options {
     pub name: Option<String>,
     /// The `mmproj` file that belongs to a GGUF language model.
     pub projector: Option<PathBuf>,
+    /// Adapters that are added to the weights.
+    pub loras: Vec<Lora>,
 }
 
 /// What became of a checkpoint.
@@ -77,6 +80,7 @@ pub fn import(path: &Path, output: &Path, options: &Options, progress: &mut dyn 
         reason,
         config: source.config_file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
     })?;
+    let adapters = Adapters::open(&options.loras, &plan.rows)?;
     let tokenizer = plan.text.as_ref().map(|text| tokenizer::build(&source, found.as_ref(), text)).transpose()?;
     let template = if plan.chat { chat::template(&source, found.as_ref())? } else { None };
     let preprocessing = if plan.pictures { pictures::recipe(&source)? } else { serde_json::Value::Null };
@@ -91,17 +95,18 @@ pub fn import(path: &Path, output: &Path, options: &Options, progress: &mut dyn 
     if plan.text.is_some() {
         files.extend(found.iter().flat_map(|found| found.paths.clone()));
     }
+    let adapter_files: Vec<PathBuf> = adapters.files().flat_map(|(_, files)| files.to_vec()).collect();
     // Whatever else it is good for, `--force` must not replace the weights by what is made of them.
     if let Ok(own) = output.canonicalize()
-        && files.iter().any(|file| file.canonicalize().is_ok_and(|file| file == own))
+        && files.iter().chain(&adapter_files).any(|file| file.canonicalize().is_ok_and(|file| file == own))
     {
-        return Err(ImportError::weights(output, "is a file of the checkpoint; give the bundle another name with -o"));
+        return Err(ImportError::weights(output, "is a file of the checkpoint or an adapter; give the bundle another name with -o"));
     }
     let storage = (!options.as_they_are).then_some(options.storage);
     let recipes: Vec<Recipe> = plan.rows.iter().map(|row| fill::recipe(row, storage, &checkpoint, prefix)).collect();
     let rounded = fill::rounded(&plan.rows, storage, &checkpoint, prefix);
     let size = |path: &PathBuf| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
-    let total = files.iter().map(size).sum::<u64>() + stored_bytes(&plan, &recipes);
+    let total = files.iter().chain(&adapter_files).map(size).sum::<u64>() + stored_bytes(&plan, &recipes);
     let mut done = 0;
     let mut advance = |bytes: u64| {
         done += bytes;
@@ -116,8 +121,11 @@ pub fn import(path: &Path, output: &Path, options: &Options, progress: &mut dyn 
     manifest.preprocessing = preprocessing;
     manifest.licence.clone_from(&origin.licence);
     let licence = origin.licence.clone();
-    let card = card(&name, &class, &origin, storage, &rounded);
+    let card = card(&name, &class, &origin, &weights_said(storage, &rounded), &adapters.described());
     manifest.provenance = vec![origin];
+    for (folder, files) in adapters.files() {
+        manifest.provenance.push(provenance::of_adapter(folder, files, &mut advance)?);
+    }
     for (row, recipe) in plan.rows.iter().zip(&recipes) {
         if let Some(recipe) = recipe.name() {
             manifest.quantization.insert(row.name.clone(), recipe.to_owned());
@@ -137,7 +145,7 @@ pub fn import(path: &Path, output: &Path, options: &Options, progress: &mut dyn 
     let mut file = writer.begin(output)?;
     let bytes = file.size_bytes();
     for (row, recipe) in plan.rows.iter().zip(&recipes) {
-        fill::fill(&mut file, row, *recipe, &checkpoint, prefix, &mut advance)?;
+        fill::fill(&mut file, row, *recipe, &checkpoint, prefix, &adapters.of_row(row)?, &mut advance)?;
     }
     file.finish()?;
     Ok(Report {
@@ -163,16 +171,22 @@ fn stored_bytes(plan: &Plan, recipes: &[Recipe]) -> u64 {
     parts.map(|part| part.shape.iter().product::<usize>() as u64 * part.dtype.size() as u64).sum()
 }
 
-/// What a reader of the bundle should know. `rounded`: types of integers that were rounded to others, and of how many tensors.
-fn card(name: &str, class: &str, origin: &ocelli_bundle::Source, storage: Option<Storage>, rounded: &BTreeMap<String, usize>) -> String {
+/// How weights are kept, in words. `rounded`: types of integers that were rounded to others, and of how many tensors.
+fn weights_said(storage: Option<Storage>, rounded: &BTreeMap<String, usize>) -> String {
     let mut weights = storage.map_or("as the source keeps them", Storage::said).to_owned();
     for (kind, count) in rounded {
         weights.push_str(&format!("; {count} tensors of {kind}, rounded anew to int8 in groups of 32"));
     }
+    weights
+}
+
+/// What a reader of the bundle should know.
+fn card(name: &str, class: &str, origin: &ocelli_bundle::Source, weights: &str, adapters: &[String]) -> String {
     let revision = if origin.revision.is_empty() { String::new() } else { format!(", revision {}", origin.revision) };
     let licence = if origin.licence.is_empty() { "not stated by the source" } else { &origin.licence };
+    let merged: String = adapters.iter().map(|adapter| format!("LoRA adapter merged into the weights: {adapter}.\n\n")).collect();
     format!(
-        "# {name}\n\nImported from {}{revision} ({class}).\n\nWeights: {weights}. Licence: {licence}.\n\nWhat the model was trained on and how good it is, its source says.\n",
+        "# {name}\n\nImported from {}{revision} ({class}).\n\n{merged}Weights: {weights}. Licence: {licence}.\n\nWhat the model was trained on and how good it is, its source says.\n",
         origin.name
     )
 }

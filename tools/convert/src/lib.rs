@@ -16,6 +16,7 @@
 //! | `tokenizer`, `pictures`, `provenance` | what else goes into a bundle |
 //! | [`quantize`](mod@quantize) | a bundle's weights in another form, and what that changes |
 //! | [`recipe`] | which form, from a file |
+//! | [`lora`] | adapters that are added to the weights, now or later |
 //! | [`goldens`] | a written bundle with golden vectors added |
 //! | [`error`] | [`ImportError`]: what, where, and what to do |
 //!
@@ -34,6 +35,7 @@ mod fill;
 pub mod gguf;
 pub mod goldens;
 pub mod import;
+pub mod lora;
 mod names;
 mod pictures;
 mod provenance;
@@ -44,4 +46,5 @@ mod tokenizer;
 
 pub use error::ImportError;
 pub use import::{Options, Report, import};
+pub use lora::{AdapterError, Lora};
 pub use quantize::{QuantizeError, quantize};

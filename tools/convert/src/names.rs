@@ -7,6 +7,12 @@ use crate::checkpoint::Checkpoint;
 /// What stands before the table's names: nothing, the name of the model within a larger one, or what a training program leaves.
 const PREFIXES: [&str; 8] = ["", "clip.", "model.", "module.", "state_dict.", "state_dict.module.", "state_dict.model.", "owlvit."];
 
+/// A name without any of them.
+pub fn bare(name: &str) -> &str {
+    let shorter = PREFIXES.iter().filter(|prefix| !prefix.is_empty()).find_map(|prefix| name.strip_prefix(prefix));
+    shorter.map_or(name, bare)
+}
+
 /// The prefix under which a checkpoint has most of the table's tensors.
 pub fn prefix(checkpoint: &Checkpoint, rows: &[Row]) -> &'static str {
     let found = |prefix: &str| {

@@ -4,10 +4,11 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use ocelli_bundle::Source as Provenance;
+use ocelli_models::plan::Format;
 use sha2::{Digest, Sha256};
 
 use crate::ImportError;
-use crate::source::Source;
+use crate::source::{Source, Weights};
 
 /// Longest text file that is looked at for a licence.
 const MAX_TEXT: u64 = 1 << 20;
@@ -62,6 +63,20 @@ pub fn provenance(source: &Source, files: &[PathBuf], done: &mut dyn FnMut(u64))
         digests.insert(own, digest(file, done)?);
     }
     Ok(Provenance { name, revision, licence: licence(source), files: digests })
+}
+
+/// The same of an adapter's folder.
+pub fn of_adapter(folder: &Path, files: &[PathBuf], done: &mut dyn FnMut(u64)) -> Result<Provenance, ImportError> {
+    // A licence is looked for beside a configuration, and nothing else of the source is.
+    let source = Source {
+        folder: folder.to_owned(),
+        weights: Weights::File(PathBuf::new()),
+        format: Format::Transformers,
+        config_file: PathBuf::new(),
+        config: serde_json::Value::Null,
+        gguf: None,
+    };
+    provenance(&source, files, done)
 }
 
 fn digest(path: &Path, done: &mut dyn FnMut(u64)) -> Result<String, ImportError> {

@@ -8,6 +8,7 @@ use ocelli_pipeline::json::Line;
 
 use crate::failure::Outcome;
 use crate::generating::{Generating, Live};
+use crate::lora::Loras;
 use crate::session::{self, Session};
 use crate::source::{Source, Tiling};
 use crate::text;
@@ -35,6 +36,8 @@ pub struct Args {
     #[command(flatten)]
     tiling: Tiling,
     #[command(flatten)]
+    loras: Loras,
+    #[command(flatten)]
     generating: Generating,
 }
 
@@ -45,7 +48,7 @@ pub fn run(session: &Session, args: Args) -> Result<Outcome> {
     let examples: Vec<(PathBuf, &String)> = args.example.chunks_exact(2).map(|pair| (PathBuf::from(&pair[0]), &pair[1])).collect();
     examples.iter().try_for_each(|(_, answer)| text::check("--example", answer))?;
 
-    let model = session.model()?;
+    let model = args.loras.model(session)?;
     let answerer = session::answerer(&*model)?;
     let asked: Vec<Source> = args.image.iter().cloned().map(Source::Image).chain(args.pixels.iter().cloned().map(Source::Pixels)).collect();
     let shown = examples.iter().map(|(path, _)| Source::Image(path.clone()));

@@ -10,6 +10,7 @@ use super::ground::box_line;
 use crate::failure::Outcome;
 use crate::generating::{Generating, Live};
 use crate::images::{self, ImageError};
+use crate::lora::Loras;
 use crate::session::{self, Session};
 use crate::source::{Pictures, Tiling};
 
@@ -20,6 +21,8 @@ pub struct Args {
     pictures: Pictures,
     #[command(flatten)]
     tiling: Tiling,
+    #[command(flatten)]
+    loras: Loras,
     /// How the caption begins (BLIP), or what the model is told (SmolVLM)
     #[arg(long, value_name = "S")]
     prompt: Option<String>,
@@ -33,7 +36,7 @@ pub struct Args {
 /// One caption a picture.
 pub fn run(session: &Session, args: Args) -> Result<Outcome> {
     let options = CaptionOptions { prompt: args.prompt, task: args.task, ..args.generating.captions()? };
-    let model = session.model()?;
+    let model = args.loras.model(session)?;
     let captioner = session::captioner(&*model)?;
     let sources = args.pictures.sources();
     images::each(&session.out, &sources, |name, looked| {

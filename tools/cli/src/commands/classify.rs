@@ -9,6 +9,7 @@ use ocelli_pipeline::json::Line;
 
 use crate::failure::Outcome;
 use crate::images::{self, ImageError};
+use crate::lora::Loras;
 use crate::session::{self, Session};
 use crate::source::Pictures;
 use crate::text;
@@ -19,6 +20,8 @@ use crate::zero_shot::LabelSet;
 pub struct Args {
     #[command(flatten)]
     pictures: Pictures,
+    #[command(flatten)]
+    loras: Loras,
     /// Label to choose from; may be repeated; default: the model's own (nano: ImageNet's thousand)
     #[arg(long, value_name = "S", num_args = 1..)]
     label: Vec<String>,
@@ -42,7 +45,7 @@ pub fn run(session: &Session, mut args: Args) -> Result<Outcome> {
     }
     let top = args.top.map_or(if session.out.json() { usize::MAX } else { 5 }, |top| top as usize);
 
-    let model = session.model()?;
+    let model = args.loras.model(session)?;
     let embedder = session::embedder(&*model)?;
     let labels = LabelSet::new(embedder, &args.label, &args.template, &session.out)?;
     images::each(&session.out, &args.pictures.sources(), |name, looked| {

@@ -9,6 +9,7 @@ use ocelli_pipeline::json::Line;
 
 use crate::failure::Outcome;
 use crate::images::{ImageError, Images};
+use crate::lora::Loras;
 use crate::output::Output;
 use crate::session::{self, Session};
 use crate::source::Source;
@@ -20,6 +21,8 @@ use crate::zero_shot::TEXT_BATCH;
 pub struct Args {
     #[command(flatten)]
     inputs: Inputs,
+    #[command(flatten)]
+    loras: Loras,
     /// The projection as it is, not scaled to length 1
     #[arg(long)]
     raw: bool,
@@ -86,7 +89,7 @@ pub fn run(session: &Session, args: Args) -> Result<Outcome> {
             text::check("--text", text)?;
         }
     }
-    let model = session.model()?;
+    let model = args.loras.model(session)?;
     let embedder = session::embedder(&*model)?;
     let printer = Printer { out: &session.out, model: &*model };
     let mut images = Images::new(&session.out);

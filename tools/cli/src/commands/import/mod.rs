@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use ocelli_convert::{Options, Report};
+use ocelli_convert::{Lora, Options, Report};
 use ocelli_models::table::Storage;
 use serde::Serialize;
 
@@ -38,6 +38,9 @@ pub struct Making {
     /// The bundle's name; default: the checkpoint's
     #[arg(long, value_name = "N")]
     name: Option<String>,
+    /// Adapter (LoRA, as PEFT writes it) to add to the weights, at that scale; may be repeated
+    #[arg(long, value_name = "DIR[:SCALE]")]
+    lora: Vec<Lora>,
     /// Replace the bundle if it is there already
     #[arg(long)]
     force: bool,
@@ -121,7 +124,7 @@ impl Making {
         let gguf = checkpoint.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
         let as_they_are = gguf && self.dtype.is_none();
         let storage = self.dtype.unwrap_or(Kept::F32).into();
-        let options = Options { storage, as_they_are, name: self.name.clone(), projector };
+        let options = Options { storage, as_they_are, name: self.name.clone(), projector, loras: self.lora.clone() };
         let mut bar = None;
         let mut before = 0;
         let mut progress = |done: u64, total: u64| {
