@@ -76,7 +76,7 @@ fn integers_of_others_are_kept_as_they_are() {
     let device = Device::flex();
     for (bits, range) in [(GroupBits::Int8, 255), (GroupBits::Int4, 16)] {
         // Every group has the greatest value, as groups of GGUF do.
-        let value = |i: usize| if i % GROUP == 0 { (range - 1) / 2 } else { i as i32 * 31 % range - range / 2 };
+        let value = |i: usize| if i.is_multiple_of(GROUP) { (range - 1) / 2 } else { i as i32 * 31 % range - range / 2 };
         let values: Vec<i8> = (0..OUTPUT * INPUT).map(|i| value(i) as i8).collect();
         let scales: Vec<f16> = (0..OUTPUT * INPUT / GROUP).map(|i| f16::from_f32(0.25 + i as f32 / 64.0)).collect();
         let mut writer = writer();
