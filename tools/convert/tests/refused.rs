@@ -111,7 +111,7 @@ fn tensors_that_do_not_fit() {
     let at = bytes.windows(3).position(|three| three == b"F32").unwrap();
     let integers = [&bytes[..at], b"I32", &bytes[at + 3..]].concat();
     fs::write(&file, integers).unwrap();
-    refused(folder.path(), &["I32", "F64, F32, F16 and BF16"]);
+    refused(folder.path(), &["I32", "F64, F32, F16, BF16"]);
 }
 
 #[test]

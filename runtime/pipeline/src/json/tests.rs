@@ -40,7 +40,7 @@ fn the_lines_of_the_commands() {
     );
     assert_eq!(
         line(&Line::caption("a.jpg", &caption())),
-        r#"{"type":"caption","image":"a.jpg","text":"a dog\n\"runs\"","tokens":[5,7],"logprob":-1.5}"#
+        r#"{"type":"caption","image":"a.jpg","text":"a dog\n\"runs\"","tokens":[5,7],"logprob":-1.5,"score":-1.5}"#
     );
     let error = flow::SourceError::Picture { path: "b.jpg".into(), reason: "the file is empty".into() };
     assert_eq!(line(&Line::error("b.jpg", &error)), r#"{"type":"error","source":"b.jpg","error":"b.jpg: the file is empty"}"#);
@@ -63,6 +63,6 @@ fn a_frame_has_what_was_asked_for() {
     result.embedding = Some(flow::Embedding { values: vec![1.0] });
     result.detections = Some(vec![]);
     result.caption = Some(caption());
-    let more = r#","embedding":[1.0],"detections":[],"caption":{"text":"a dog\n\"runs\"","tokens":[5,7],"logprob":-1.5}}"#;
+    let more = r#","embedding":[1.0],"detections":[],"caption":{"text":"a dog\n\"runs\"","tokens":[5,7],"logprob":-1.5,"score":-1.5}}"#;
     assert_eq!(line(&Line::frame(&result)), format!("{bare}{more}"));
 }

@@ -54,8 +54,6 @@ const fn tiles(name: &'static str) -> Class {
 }
 
 const CLASSES: [Class; 10] = [
-    tiles("Idefics3ImageProcessor"),
-    tiles("SmolVLMImageProcessor"),
     Class {
         name: "CLIPImageProcessor",
         filter: Filter::Bicubic,
@@ -144,6 +142,8 @@ const CLASSES: [Class; 10] = [
         does_crop: false,
         kind: Kind::Plain,
     },
+    tiles("Idefics3ImageProcessor"),
+    tiles("SmolVLMImageProcessor"),
 ];
 
 impl Recipe {
