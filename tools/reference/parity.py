@@ -378,7 +378,7 @@ class Parity:
     def regions(self, what, line, read, size, strict):
         """Boxes made of places, in their order; of four corners what lies around them."""
         boxes = read.get("bboxes") or [[min(q[0::2]), min(q[1::2]), max(q[0::2]), max(q[1::2])] for q in read.get("quad_boxes", [])]
-        got, wanted = line["detections"], list(zip(read["labels"], boxes))
+        got, wanted = line.get("detections", []), list(zip(read["labels"], boxes))
         strict = strict and self.strict
         self.report.add(self.name, f"{what}: boxes", f"{len(got)} of {len(wanted)}", "all" if strict else None, len(got) == len(wanted))
         if len(got) != len(wanted) or not wanted:

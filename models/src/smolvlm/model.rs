@@ -271,8 +271,10 @@ impl Model for SmolVlm {
         self.prepared(frame, Some(tiles))
     }
 
-    fn encode_inputs(&self, inputs: Inputs) -> Result<Encoded, ModelError> {
+    fn encode_inputs(&self, mut inputs: Inputs) -> Result<Encoded, ModelError> {
         static PICTURES: AtomicU64 = AtomicU64::new(0);
+        // Of whole tiles every pixel counts: two megabytes a tile that nothing reads.
+        inputs.tensors.retain(|tensor| tensor.name != "pixel_attention_mask");
         let vision = self.config.vision.as_ref().ok_or(ModelError::Unsupported { what: "read pictures" })?;
         let count = inputs.tensor("pixel_values").and_then(|tensor| tensor.shape.get(1).copied()).unwrap_or(0);
         let shape = [1, count, 3, vision.tile, vision.tile];
@@ -282,9 +284,14 @@ impl Model for SmolVlm {
         let plane = 3 * vision.tile * vision.tile;
         // A tile at a time: what a tower needs of memory does not grow with the picture.
         let mut vectors = Vec::with_capacity(count);
-        for tile in pixels.chunks_exact(plane) {
-            let tile = Tensor::<4>::from_data(TensorData::new(tile.to_vec(), [1, 3, vision.tile, vision.tile]), &self.device);
-            vectors.extend(self.network.see(tile, vision.shuffle));
+        let see = |tile: Vec<f32>| {
+            let tile = TensorData::new(tile, [1, 3, vision.tile, vision.tile]);
+            self.network.see(Tensor::<4>::from_data(tile, &self.device), vision.shuffle)
+        };
+        if count == 1 {
+            vectors.extend(see(pixels));
+        } else {
+            vectors.extend(pixels.chunks_exact(plane).filter_map(|tile| see(tile.to_vec())));
         }
         let seen = Seen { number: PICTURES.fetch_add(1, Ordering::Relaxed), tiles, vectors: Tensor::cat(vectors, 0) };
         Ok(Encoded::new(width, height, seen))

@@ -162,7 +162,8 @@ impl Source {
             if finish.is_some() && rank >= width || finish.is_none() && live.len() == width {
                 continue;
             }
-            let own = logprobs[parent.row * vocabulary + token as usize];
+            let forced = settings.forces(length - 1, prompt.len());
+            let own = if forced { 0.0 } else { logprobs[parent.row * vocabulary + token as usize] };
             let logprobs = parent.logprobs.iter().copied().chain([own]).collect();
             match finish {
                 None => live.push(Beam { row: parent.row, tokens, logprobs, score }),

@@ -55,7 +55,7 @@ pub struct Start<'a, S> {
 pub struct Hypothesis {
     /// Generated ids, without prompt and end.
     pub tokens: Vec<u32>,
-    /// The log-probability of each as the decoder says it, unchanged by processors; the end token's, too, where one came.
+    /// The log-probability of each as the decoder says it, unchanged by processors, and 0 of a forced one; the end token's, too, where one came.
     pub logprobs: Vec<f32>,
     /// Beams: what they are compared by. Else the sum of `logprobs`.
     pub score: f32,

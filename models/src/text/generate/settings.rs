@@ -71,6 +71,13 @@ pub struct Settings {
     pub bad_words: Vec<Vec<u32>>,
 }
 
+impl Settings {
+    /// Whether the token after `generated` ones and a prompt of `prompt` is forced: how likely a model finds it says nothing then.
+    pub(super) fn forces(&self, generated: usize, prompt: usize) -> bool {
+        self.forced_first.is_some() && generated == 0 && prompt == 1 || self.forced_last.is_some() && generated + 1 == self.max_tokens
+    }
+}
+
 /// Which token to take.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Strategy {

@@ -38,7 +38,8 @@ pub fn single<D: StepDecoder>(
         let Some(token) = chosen else {
             return Err(ModelError::Compute { stage: "decode", reason: "no token may follow: the logits are not numbers".into() });
         };
-        let logprob = raw.get(token as usize).map_or(f32::NEG_INFINITY, |logit| logit - sum);
+        let forced = settings.forces(sequence.len() - before, before);
+        let logprob = raw.get(token as usize).map_or(f32::NEG_INFINITY, |logit| if forced { 0.0 } else { logit - sum });
         logprobs.push(logprob);
         if settings.end.contains(&token) {
             break Finish::End;
@@ -56,11 +57,11 @@ pub fn single<D: StepDecoder>(
 
 /// ln Σ eˣ
 fn log_sum_exp(logits: &[f32]) -> f32 {
-    let greatest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut rows = [logits.to_vec()];
-    super::log_softmax(&mut rows[0], logits.len());
-    let place = logits.iter().position(|&logit| logit == greatest);
-    place.map_or(f32::NAN, |place| greatest - rows[0][place])
+    let mut row = logits.to_vec();
+    super::log_softmax(&mut row, logits.len());
+    // Of any number: the difference is the same everywhere. The greatest is exact.
+    let place = (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]));
+    place.map_or(f32::NAN, |place| logits[place] - row[place])
 }
 
 /// The first of the greatest numbers.
