@@ -42,6 +42,9 @@ pub enum ArchitectureError {
     /// No such precision.
     #[error("precision {0:?} is not known; use f32, int8 or int4")]
     Precision(String),
+    /// A shape without a tower, where pictures are to be read.
+    #[error("the architecture reads no pictures")]
+    Blind,
     /// A weight that cannot be packed.
     #[error(transparent)]
     Packed(#[from] PackedError),
@@ -299,7 +302,7 @@ impl VisionLanguageSample {
         seed: u64,
         device: &Device,
     ) -> Result<Self, ArchitectureError> {
-        let Some(vision) = &config.vision else { return Err(ArchitectureError::Precision("a model without pictures".into())) };
+        let Some(vision) = &config.vision else { return Err(ArchitectureError::Blind) };
         let Network { vision: tower, connector, text } = Network::init(config, device);
         // The picture's half stays int8 where the text's is int4.
         let seeing = if precision == Precision::Int4 { Precision::Int8 } else { precision };

@@ -1,6 +1,8 @@
 //! Why a bundle could not become a model.
 
 use ocelli_bundle::BundleError;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 /// A bundle could not be loaded as a model.
 #[derive(Debug, thiserror::Error)]
@@ -65,4 +67,12 @@ pub enum LoadError {
         /// What is there, and what should be.
         reason: String,
     },
+}
+
+/// A manifest's `config` as a family's own, whose sizes `check` finds possible.
+pub(crate) fn config<T: DeserializeOwned>(config: &Value, check: impl FnOnce(&T) -> Result<(), String>) -> Result<T, LoadError> {
+    let wrong = |reason: String| LoadError::Config { reason };
+    let config: T = serde_json::from_value(config.clone()).map_err(|error| wrong(error.to_string()))?;
+    check(&config).map_err(wrong)?;
+    Ok(config)
 }

@@ -14,7 +14,7 @@ use ocelli_models::weights;
 use ocelli_pipeline::picture;
 use serde_json::Value;
 
-use crate::checkpoint::{Checkpoint, RELATIVE, cosine, devices, ids, relative, values};
+use crate::checkpoint::{Checkpoint, RELATIVE, cosine, devices, generate_options, ids, relative, values};
 
 const READERS: [&str; 3] = ["encoder_decoder/vit_gpt2", "encoder_decoder/deit_trocr", "encoder_decoder/vit_trocr"];
 const BLIPS: [&str; 3] = ["blip/caption", "blip/itm", "blip/vqa"];
@@ -173,20 +173,6 @@ fn furthest(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-/// `generate`'s options as ours, without `early_stopping`, which is the checkpoint's.
-fn options(asked: &Value) -> GenerateOptions {
-    let count = |name: &str| asked[name].as_u64().map(|count| count as usize);
-    let number = |name: &str| asked[name].as_f64().map(|number| number as f32);
-    GenerateOptions {
-        max_tokens: count("max_new_tokens"),
-        beams: count("num_beams"),
-        length_penalty: number("length_penalty"),
-        repetition_penalty: number("repetition_penalty"),
-        no_repeat_ngram: count("no_repeat_ngram_size"),
-        ..GenerateOptions::default()
-    }
-}
-
 fn near(what: &str, found: f32, expected: &Value) {
     let expected = expected.as_f64().unwrap() as f32;
     assert!((found - expected).abs() <= 1e-3, "{what}: {found}, not {expected}");
@@ -229,7 +215,7 @@ fn the_same_texts_are_written() {
                     let what = format!("{name}: {}, {asked}", self::name(case));
                     let full = asked["early_stopping"] == true;
                     if !full {
-                        let found = written(&*model, &encoded, case, options(asked));
+                        let found = written(&*model, &encoded, case, generate_options(asked));
                         assert_eq!(found.tokens, ids(&expected["tokens"]), "{what}");
                         assert_eq!(found.text, expected["text"], "{what}");
                         near(&format!("{what}: logprob"), found.logprob(), &expected["logprob"]);
@@ -237,7 +223,7 @@ fn the_same_texts_are_written() {
                     let Some(kept) = expected["beams"].as_array() else { continue };
                     let early_stopping = if full { EarlyStopping::Full } else { EarlyStopping::Heuristic };
                     let defaults = Defaults { early_stopping, ..opened.generation.clone() };
-                    let settings = defaults.settings(&options(asked), prompt.len(), decoder.max_tokens() - prompt.len()).unwrap();
+                    let settings = defaults.settings(&generate_options(asked), prompt.len(), decoder.max_tokens() - prompt.len()).unwrap();
                     let Strategy::Beams(search) = &settings.strategy else { panic!() };
                     let (mut state, logits) = decoder.start(&memory, &prompt, settings.max_tokens).unwrap();
                     let start = Start { state: &mut state, logits, prompt: prompt.clone() };
@@ -383,7 +369,7 @@ fn integers_say_what_single_precision_says() {
 
         let model = checkpoint.model(&device);
         let encoded = model.encode_inputs(checkpoint.pixels("wide")).unwrap();
-        let asked = options(&case["generations"][0]["options"]);
+        let asked = generate_options(&case["generations"][0]["options"]);
         let text = written(&*model, &encoded, case, asked);
         assert!(!text.tokens.is_empty());
     }
@@ -416,7 +402,7 @@ fn one_question_about_one_picture() {
     let case = &cases(&checkpoint)[0];
     let text = Part::Text(case["question"].as_str().unwrap().to_owned());
     let user = Message { role: Role::User, parts: vec![Part::Picture, text.clone()] };
-    let options = options(&case["generations"][0]["options"]);
+    let options = generate_options(&case["generations"][0]["options"]);
     let found = answerer.ask(&[&encoded], &Prompt::Messages(vec![user.clone()]), &options, &mut ()).unwrap();
     assert_eq!(found.tokens, ids(&case["generations"][0]["tokens"]));
     let other = Message { role: Role::Assistant, parts: vec![text] };

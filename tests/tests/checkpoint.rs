@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use burn::tensor::{Device, Tensor, TensorData};
 use ocelli_bundle::Bundle;
 use ocelli_convert::{Lora, Options, import};
-use ocelli_flow::{InputTensor, InputValues, Inputs, Model};
+use ocelli_flow::{GenerateOptions, InputTensor, InputValues, Inputs, Model};
 use ocelli_models::table::Storage;
 use ocelli_ops::device::{DeviceChoice, select};
 use safetensors::{Dtype, SafeTensors};
@@ -131,4 +131,18 @@ pub fn values<const D: usize>(x: &Tensor<D>) -> Vec<f32> {
 
 pub fn ids(list: &Value) -> Vec<u32> {
     list.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+}
+
+/// `generate`'s options as ours, without `early_stopping`, which is the checkpoint's.
+pub fn generate_options(asked: &Value) -> GenerateOptions {
+    let count = |name: &str| asked[name].as_u64().map(|count| count as usize);
+    let number = |name: &str| asked[name].as_f64().map(|number| number as f32);
+    GenerateOptions {
+        max_tokens: count("max_new_tokens"),
+        beams: count("num_beams"),
+        length_penalty: number("length_penalty"),
+        repetition_penalty: number("repetition_penalty"),
+        no_repeat_ngram: count("no_repeat_ngram_size"),
+        ..GenerateOptions::default()
+    }
 }

@@ -21,7 +21,7 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 use serde_json::{Value, json};
 
-use crate::checkpoint::{Checkpoint, RELATIVE};
+use crate::checkpoint::{Checkpoint, RELATIVE, generate_options};
 use crate::root;
 
 /// Of logits and of scores, which are their sums.
@@ -176,17 +176,7 @@ fn tokens_are_those_of_transformers() {
         for expected in case["generations"].as_array().unwrap() {
             let what = format!("{} {}", case["name"], expected["options"]);
             let said = &expected["options"];
-            let count = |name: &str| said[name].as_u64().map(|count| count as usize);
-            let number = |name: &str| said[name].as_f64().map(|number| number as f32);
-            let asked = GenerateOptions {
-                max_tokens: count("max_new_tokens"),
-                beams: count("num_beams"),
-                length_penalty: number("length_penalty"),
-                repetition_penalty: number("repetition_penalty"),
-                no_repeat_ngram: count("no_repeat_ngram_size"),
-                ..GenerateOptions::default()
-            };
-            let mut settings = config.generate.settings(&asked, 1, network.text.max_tokens() - 1).unwrap();
+            let mut settings = config.generate.settings(&generate_options(said), 1, network.text.max_tokens() - 1).unwrap();
             if let (Strategy::Beams(search), Some(full)) = (&mut settings.strategy, said["early_stopping"].as_bool()) {
                 search.early_stopping = if full { EarlyStopping::Full } else { EarlyStopping::Heuristic };
             }

@@ -12,9 +12,9 @@ use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde_json::Value;
 
-use crate::checkpoint::{Checkpoint, RELATIVE, cosine, devices, relative};
+use crate::checkpoint::{Checkpoint, RELATIVE, cosine, devices, ids, relative};
 use crate::root;
-use crate::smolvlm::{LOGIT, cases, encoded, ids, load, prompt, write};
+use crate::smolvlm::{LOGIT, cases, encoded, load, prompt, write};
 
 const BASE: &str = "smolvlm/smolvlm";
 const ADAPTERS: [&str; 2] = ["plain", "rslora"];

@@ -6,7 +6,7 @@ use ocelli_models::smolvlm::SmolVlm;
 use ocelli_models::table::Storage;
 use serde_json::Value;
 
-use crate::checkpoint::{Checkpoint, RELATIVE, cosine, devices, relative};
+use crate::checkpoint::{Checkpoint, RELATIVE, cosine, devices, generate_options, ids, relative};
 
 const WITH_PICTURES: [&str; 2] = ["smolvlm/idefics3", "smolvlm/smolvlm"];
 const ALL: [&str; 3] = ["smolvlm/idefics3", "smolvlm/smolvlm", "smolvlm/text"];
@@ -72,27 +72,9 @@ pub fn encoded(checkpoint: &Checkpoint, case: &Value, model: &dyn Model) -> Vec<
     each.collect()
 }
 
-pub fn ids(value: &Value) -> Vec<u32> {
-    value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
-}
-
 pub fn write(model: &SmolVlm, pictures: &[Encoded], prompt: &Prompt, options: &GenerateOptions) -> Generation {
     let pictures: Vec<&Encoded> = pictures.iter().collect();
     model.answerer().unwrap().ask(&pictures, prompt, options, &mut ()).unwrap()
-}
-
-fn options(generation: &Value) -> GenerateOptions {
-    let options = &generation["options"];
-    let number = |name: &str| options[name].as_f64().map(|number| number as f32);
-    let count = |name: &str| options[name].as_u64().map(|count| count as usize);
-    GenerateOptions {
-        max_tokens: count("max_new_tokens"),
-        beams: count("num_beams"),
-        length_penalty: number("length_penalty"),
-        repetition_penalty: number("repetition_penalty"),
-        no_repeat_ngram: count("no_repeat_ngram_size"),
-        ..Default::default()
-    }
 }
 
 #[test]
@@ -194,7 +176,7 @@ fn what_is_written_is_what_transformers_writes() {
                 if generation["options"]["early_stopping"] == true {
                     continue;
                 }
-                let found = write(&model, &pictures, &prompt(&case), &options(generation));
+                let found = write(&model, &pictures, &prompt(&case), &generate_options(&generation["options"]));
                 let what = format!("{name}: {}: {}", case["name"], generation["options"]);
                 assert_eq!(found.tokens, ids(&generation["tokens"]), "{what}");
                 assert_eq!(found.text, generation["text"].as_str().unwrap(), "{what}");
@@ -221,14 +203,14 @@ fn a_prompt_that_begins_like_the_last_is_not_read_again() {
     let mut read = Vec::new();
     for round in 0..2 {
         for (case, pictures) in cases.iter().zip(&encoded_once) {
-            let found = write(&warm, pictures, &prompt(case), &options(&case["generations"][0]));
+            let found = write(&warm, pictures, &prompt(case), &generate_options(&case["generations"][0]["options"]));
             assert_eq!(found.tokens, ids(&case["generations"][0]["tokens"]), "round {round}: {}", case["name"]);
             read.push(warm.shared_last());
         }
         // At once again: all but the last place is there.
         let (case, pictures) = (&cases[0], &encoded_once[0]);
-        write(&warm, pictures, &prompt(case), &options(&case["generations"][0]));
-        write(&warm, pictures, &prompt(case), &options(&case["generations"][0]));
+        write(&warm, pictures, &prompt(case), &generate_options(&case["generations"][0]["options"]));
+        write(&warm, pictures, &prompt(case), &generate_options(&case["generations"][0]["options"]));
         assert_eq!(warm.shared_last(), ids(&case["input_ids"]).len() - 1);
     }
     assert!(read.iter().any(|&shared| shared > 0), "{read:?}");

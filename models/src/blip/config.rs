@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::LoadError;
 use crate::blocks::{NormPlace, VisionConfig};
 use crate::plan::fields::Fields;
-use crate::plan::{Declared, PlanError, generation};
+use crate::plan::{Declared, PlanError, generation, vision};
 use crate::text::TextTransformerConfig;
 use crate::text::generate::Defaults;
 use crate::text::transformer::{LogitHead, Positions};
@@ -43,7 +43,8 @@ impl BlipConfig {
     pub fn of_transformers(declared: &Declared<'_>, purpose: Purpose) -> Result<Self, PlanError> {
         let fields = Fields::new(declared.config);
         let (seen, read) = (fields.below_or_default("vision_config"), fields.below_or_default("text_config"));
-        let vision = vision(&seen)?;
+        let base = VisionConfig { side: 384, epsilon: 1e-5, ..VisionConfig::vit_base(16) };
+        let vision = vision::tower(&seen, base, "gelu")?;
         let text = text(&read, vision.width)?;
         if purpose != Purpose::Caption && !read.flag("is_decoder", true)? {
             return Err(read.wrong("is_decoder", "is false, and without attention over pictures the text encoder sees none"));
@@ -111,27 +112,8 @@ impl BlipConfig {
 
     /// Reads the manifest's `config`.
     pub fn from_json(config: &Value) -> Result<Self, LoadError> {
-        let wrong = |reason: String| LoadError::Config { reason };
-        let config: Self = serde_json::from_value(config.clone()).map_err(|error| wrong(error.to_string()))?;
-        config.check().map_err(wrong)?;
-        Ok(config)
+        crate::error::config(config, Self::check)
     }
-}
-
-/// `BlipVisionModel`
-fn vision(fields: &Fields<'_>) -> Result<VisionConfig, PlanError> {
-    let base = VisionConfig { side: 384, epsilon: 1e-5, ..VisionConfig::vit_base(16) };
-    Ok(VisionConfig {
-        side: fields.side("image_size", base.side)?,
-        patch: fields.side("patch_size", base.patch)?,
-        width: fields.size("hidden_size", base.width)?,
-        layers: fields.size("num_hidden_layers", base.layers)?,
-        heads: fields.size("num_attention_heads", base.heads)?,
-        hidden: fields.size("intermediate_size", base.hidden)?,
-        activation: fields.activation("hidden_act", "gelu")?,
-        epsilon: fields.number("layer_norm_eps", base.epsilon)?,
-        ..base
-    })
 }
 
 /// `BlipTextModel` and `BlipTextLMHeadModel`, which look at tokens of width `memory`.

@@ -11,7 +11,7 @@ use super::forward::{Parts, class_token, probability};
 use super::{BlipConfig, FAMILY, Purpose, tensors};
 use crate::blocks::Linear;
 use crate::pictures::{Pictures, read_picture};
-use crate::text::{Codec, Start, TextTransformer, write};
+use crate::text::{Codec, TextTransformer, write_about};
 use crate::{LoadError, table, weights};
 
 /// What cosines are divided by to become logits: where BLIP's training begins with it; checkpoints do not keep where it ends.
@@ -65,10 +65,7 @@ impl Blip {
         listener: &mut dyn Listener,
     ) -> Result<Generation, ModelError> {
         let decoder = self.parts.decoder.as_ref().ok_or(ModelError::Unsupported { what: "write" })?;
-        let room = decoder.max_tokens().saturating_sub(prompt.len());
-        let settings = self.config.generation.settings(options, prompt.len(), room)?;
-        let (mut state, logits) = decoder.start(memory, &prompt, settings.max_tokens)?;
-        write(decoder, Start { state: &mut state, logits, prompt }, &settings, &self.codec, options, listener)
+        write_about(decoder, memory, prompt, &self.config.generation, &self.codec, options, listener)
     }
 
     /// The encoder of texts, and one of the heads behind it.

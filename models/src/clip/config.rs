@@ -5,7 +5,7 @@ use ocelli_ops::Activation;
 use crate::blocks::{Head, VisionConfig};
 use crate::joint::{JointConfig, Scoring};
 use crate::plan::fields::Fields;
-use crate::plan::{Declared, PlanError};
+use crate::plan::{Declared, PlanError, vision};
 use crate::text::TextConfig;
 use crate::text::encoder::Pooling;
 
@@ -48,22 +48,7 @@ fn tower<'a>(fields: &Fields<'a>, name: &str) -> Fields<'a> {
 
 /// A vision tower of CLIP's kind, of OWL-ViT's, too.
 pub(crate) fn vision(fields: &Fields<'_>, joint: usize) -> Result<VisionConfig, PlanError> {
-    if fields.size("num_channels", 3)? != 3 {
-        return Err(fields.wrong("num_channels", "is not 3, and only colour pictures are read"));
-    }
-    let base = VisionConfig::clip_base(32);
-    Ok(VisionConfig {
-        side: fields.side("image_size", base.side)?,
-        patch: fields.side("patch_size", base.patch)?,
-        width: fields.size("hidden_size", base.width)?,
-        layers: fields.size("num_hidden_layers", base.layers)?,
-        heads: fields.size("num_attention_heads", base.heads)?,
-        hidden: fields.size("intermediate_size", base.hidden)?,
-        activation: fields.activation("hidden_act", "quick_gelu")?,
-        epsilon: fields.number("layer_norm_eps", base.epsilon)?,
-        head: Head::Projection(joint),
-        ..base
-    })
+    vision::tower(fields, VisionConfig { head: Head::Projection(joint), ..VisionConfig::clip_base(32) }, "quick_gelu")
 }
 
 /// A text tower of CLIP's kind, of OWL-ViT's, too.

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::LoadError;
 use crate::blocks::{NormPlace, VisionConfig};
 use crate::plan::fields::Fields;
-use crate::plan::{Declared, PlanError, generation};
+use crate::plan::{Declared, PlanError, generation, vision};
 use crate::text::TextTransformerConfig;
 use crate::text::generate::Defaults;
 use crate::text::transformer::{LogitHead, Positions};
@@ -89,10 +89,7 @@ impl EncoderDecoderConfig {
 
     /// Reads the manifest's `config`.
     pub fn from_json(config: &Value) -> Result<Self, LoadError> {
-        let wrong = |reason: String| LoadError::Config { reason };
-        let config: Self = serde_json::from_value(config.clone()).map_err(|error| wrong(error.to_string()))?;
-        config.check().map_err(wrong)?;
-        Ok(config)
+        crate::error::config(config, Self::check)
     }
 }
 
@@ -103,23 +100,8 @@ fn vision(fields: &Fields<'_>) -> Result<VisionConfig, PlanError> {
         Some("deit") => true,
         other => return Err(fields.wrong("model_type", format!("is {other:?}; there are \"vit\" and \"deit\""))),
     };
-    if fields.size("num_channels", 3)? != 3 {
-        return Err(fields.wrong("num_channels", "is not 3, and only colour pictures are read"));
-    }
-    let base = VisionConfig::vit_base(16);
-    Ok(VisionConfig {
-        side: fields.side("image_size", base.side)?,
-        patch: fields.side("patch_size", base.patch)?,
-        width: fields.size("hidden_size", base.width)?,
-        layers: fields.size("num_hidden_layers", base.layers)?,
-        heads: fields.size("num_attention_heads", base.heads)?,
-        hidden: fields.size("intermediate_size", base.hidden)?,
-        activation: fields.activation("hidden_act", "gelu")?,
-        epsilon: fields.number("layer_norm_eps", base.epsilon)?,
-        plain_qkv: !fields.flag("qkv_bias", true)?,
-        distillation_token,
-        ..base
-    })
+    let plain_qkv = !fields.flag("qkv_bias", true)?;
+    vision::tower(fields, VisionConfig { plain_qkv, distillation_token, ..VisionConfig::vit_base(16) }, "gelu")
 }
 
 /// `GPT2LMHeadModel`

@@ -13,7 +13,7 @@ use ocelli_flow::{Caption, CaptionOptions, Captioner, Encoded, Frame, Inputs, Li
 use super::{EncoderDecoderConfig, FAMILY, tensors};
 use crate::blocks::{Linear, VisionTower};
 use crate::pictures::{Pictures, read_picture};
-use crate::text::{Codec, Start, TextTransformer, write};
+use crate::text::{Codec, TextTransformer, write_about};
 use crate::{LoadError, linears, table, weights};
 
 /// Encoder and decoder.
@@ -112,11 +112,8 @@ impl Captioner for PictureReader {
         }
         let Memory(memory) = encoded.features()?;
         let prompt = self.prompt_ids(options.prompt.as_deref().unwrap_or_default())?;
-        let decoder = &self.parts.decoder;
-        let room = decoder.max_tokens().saturating_sub(prompt.len());
-        let settings = self.config.generation.settings(&options.generate, prompt.len(), room)?;
-        let (mut state, logits) = decoder.start(memory, &prompt, settings.max_tokens)?;
-        let generation = write(decoder, Start { state: &mut state, logits, prompt }, &settings, &self.codec, &options.generate, listener)?;
+        let (decoder, defaults) = (&self.parts.decoder, &self.config.generation);
+        let generation = write_about(decoder, memory, prompt, defaults, &self.codec, &options.generate, listener)?;
         Ok(Caption::new(generation, Vec::new()))
     }
 }

@@ -7,13 +7,12 @@
 
 use burn::module::{Module, Param};
 use burn::nn::Initializer;
-use burn::tensor::module::embedding;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Tensor};
 use ocelli_flow::ModelError;
 use ocelli_ops::{After, Before, Packed};
 
 use super::config::{BartConfig, LayersConfig};
-use crate::blocks::{DecoderCache, LayerNorm, NormPlace, TextLayer, TextLayerConfig};
+use crate::blocks::{DecoderCache, LayerNorm, NormPlace, TextLayer, TextLayerConfig, token_vectors};
 use crate::linears;
 use crate::text::generate::StepDecoder;
 
@@ -92,13 +91,7 @@ impl Bart {
 
     /// Token vectors: `[tokens, d]`.
     pub fn embed(&self, ids: &[u32]) -> Tensor<2> {
-        let device = self.decoder.positions.device();
-        let ids: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
-        let ids = Tensor::<1, Int>::from_ints(ids.as_slice(), &device);
-        let vectors = match &self.table {
-            Some(table) => ocelli_ops::embedding(ids, table),
-            None => embedding(self.tokens.val(), ids.unsqueeze::<2>()).squeeze_dim(0),
-        };
+        let vectors = token_vectors(self.table.as_ref(), &self.tokens, ids, &self.decoder.positions.device());
         match self.scale {
             Some(scale) => vectors.mul_scalar(scale),
             None => vectors,

@@ -15,9 +15,9 @@ use super::regions::{self, Region, Rules};
 use super::tasks::{self, Answer, Task};
 use super::{FAMILY, FlorenceConfig, tensors};
 use crate::pictures::{Pictures, read_picture};
-use crate::text::Codec;
 use crate::text::generate::watch::Detokenizer;
-use crate::text::generate::{Ending, Hypothesis, Start, StepDecoder, generate};
+use crate::text::generate::{Start, StepDecoder};
+use crate::text::{Codec, write_as};
 use crate::{LoadError, table, weights};
 
 /// Names of locations: `<loc_0>` to `<loc_999>`.
@@ -99,17 +99,14 @@ impl Florence2 {
         let memory = self.network.read(seen.0.clone(), prompt);
         let mut state = text.cache(&memory, 1 + settings.max_tokens);
         let logits = text.step(&[start], &mut state)?;
-        let mut ending = Ending::new(detokenizer, &options.stop, listener);
         let begun = Start { state: &mut state, logits, prompt: vec![start] };
-        let found = generate(text, begun, &settings, Vec::new(), &mut ending)?;
-        let text = ending.finish(&found.tokens);
-        let Hypothesis { mut tokens, mut logprobs, score, finish } = found;
+        let mut written = write_as(text, begun, &settings, Vec::new(), detokenizer, &options.stop, listener)?;
         // A forced first token is a second start token, and nothing that the model wrote.
-        if settings.forced_first.is_some() && tokens.first() == settings.forced_first.as_ref() {
-            tokens.remove(0);
-            logprobs.remove(0);
+        if settings.forced_first.is_some() && written.tokens.first() == settings.forced_first.as_ref() {
+            written.tokens.remove(0);
+            written.token_logprobs.remove(0);
         }
-        Ok(Generation { text, tokens, token_logprobs: logprobs, score, finish })
+        Ok(written)
     }
 
     /// The places in what was written. Florence-2 gives them no scores; theirs are [`regions::score`]'s.

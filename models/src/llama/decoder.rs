@@ -2,12 +2,12 @@
 
 use burn::module::{Module, Param};
 use burn::nn::Initializer;
-use burn::tensor::{Device, Int, Tensor, module};
+use burn::tensor::{Device, Tensor, module};
 use ocelli_flow::ModelError;
 use ocelli_ops::{Activation, After, AttentionOptions, Before, KeyValueCache, Packed, RotaryTable, cached_attention};
 
 use super::config::DecoderConfig;
-use crate::blocks::{DecoderCache, Linear, RmsNorm};
+use crate::blocks::{DecoderCache, Linear, RmsNorm, token_vectors};
 use crate::linears;
 use crate::text::generate::StepDecoder;
 
@@ -100,12 +100,7 @@ impl Decoder {
         if let Some(id) = ids.iter().find(|&&id| id as usize >= self.config.vocabulary) {
             return Err(failed(format!("token {id} is beyond the vocabulary of {}", self.config.vocabulary)));
         }
-        let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
-        let ids = Tensor::<1, Int>::from_data(ids.as_slice(), device);
-        Ok(match &self.table {
-            Some(table) => ocelli_ops::embedding(ids, table).unsqueeze::<3>(),
-            None => module::embedding(self.tokens.val(), ids.unsqueeze::<2>()),
-        })
+        Ok(token_vectors(self.table.as_ref(), &self.tokens, ids, device).unsqueeze::<3>())
     }
 
     /// The layers: vectors `[rows, tokens, d]`, which follow what the cache holds, to the same before the last norm.

@@ -42,10 +42,7 @@ impl OwlConfig {
 
     /// Reads the manifest's `config`.
     pub fn from_json(config: &serde_json::Value) -> Result<Self, LoadError> {
-        let wrong = |reason: String| LoadError::Config { reason };
-        let config: Self = serde_json::from_value(config.clone()).map_err(|error| wrong(error.to_string()))?;
-        config.check().map_err(wrong)?;
-        Ok(config)
+        crate::error::config(config, Self::check)
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod fields;
 pub mod generation;
+pub mod vision;
 
 use serde_json::Value;
 

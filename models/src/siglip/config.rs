@@ -3,7 +3,7 @@
 use crate::blocks::VisionConfig;
 use crate::joint::{JointConfig, Scoring};
 use crate::plan::fields::Fields;
-use crate::plan::{Declared, PlanError};
+use crate::plan::{Declared, PlanError, vision};
 use crate::text::TextConfig;
 use crate::text::encoder::Pooling;
 
@@ -23,33 +23,16 @@ fn vision(fields: &Fields<'_>, flexible: bool) -> Result<VisionConfig, PlanError
     if !fields.flag("vision_use_head", true)? {
         return Err(fields.wrong("vision_use_head", "is false, and without its head the tower has no vector for a picture"));
     }
-    if fields.size("num_channels", 3)? != 3 {
-        return Err(fields.wrong("num_channels", "is not 3, and only colour pictures are read"));
+    let tower = vision::tower(fields, VisionConfig { flexible, ..VisionConfig::siglip_base() }, "gelu_pytorch_tanh")?;
+    if !flexible {
+        return Ok(tower);
     }
-    let base = VisionConfig::siglip_base();
-    let patch = fields.side("patch_size", base.patch)?;
-    let side = if flexible {
-        let patches = fields.size("num_patches", 256)?;
-        let grid = patches.isqrt();
-        if grid * grid != patches {
-            return Err(fields.wrong("num_patches", format!("is {patches}, which is no square")));
-        }
-        grid.saturating_mul(patch)
-    } else {
-        fields.side("image_size", base.side)?
-    };
-    Ok(VisionConfig {
-        side,
-        patch,
-        width: fields.size("hidden_size", base.width)?,
-        layers: fields.size("num_hidden_layers", base.layers)?,
-        heads: fields.size("num_attention_heads", base.heads)?,
-        hidden: fields.size("intermediate_size", base.hidden)?,
-        activation: fields.activation("hidden_act", "gelu_pytorch_tanh")?,
-        epsilon: fields.number("layer_norm_eps", base.epsilon)?,
-        flexible,
-        ..base
-    })
+    let patches = fields.size("num_patches", 256)?;
+    let grid = patches.isqrt();
+    if grid * grid != patches {
+        return Err(fields.wrong("num_patches", format!("is {patches}, which is no square")));
+    }
+    Ok(VisionConfig { side: grid.saturating_mul(tower.patch), ..tower })
 }
 
 fn text(fields: &Fields<'_>, masked: bool) -> Result<TextConfig, PlanError> {

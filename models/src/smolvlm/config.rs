@@ -8,7 +8,7 @@ use crate::LoadError;
 use crate::blocks::{Head, VisionConfig};
 use crate::llama::DecoderConfig;
 use crate::plan::fields::Fields;
-use crate::plan::{Declared, PlanError, generation};
+use crate::plan::{Declared, PlanError, generation, vision};
 use crate::text::generate::Defaults;
 
 /// The manifest's `config`.
@@ -66,10 +66,7 @@ impl Config {
     /// # Errors
     /// Says what does not fit.
     pub fn from_json(config: &Value) -> Result<Self, LoadError> {
-        let wrong = |reason: String| LoadError::Config { reason };
-        let config: Self = serde_json::from_value(config.clone()).map_err(|error| wrong(error.to_string()))?;
-        config.check().map_err(wrong)?;
-        Ok(config)
+        crate::error::config(config, Self::check)
     }
 
     /// SmolVLM-256M's.
@@ -110,20 +107,10 @@ pub fn with_pictures(declared: &Declared<'_>) -> Result<Config, PlanError> {
     if let Some(kind) = read.text("model_type").filter(|kind| !["llama", "vllama3"].contains(kind)) {
         return Err(read.wrong("model_type", format!("is {kind:?}; only \"llama\" is read")));
     }
-    let tied = read.flag("tie_word_embeddings", false)? || fields.flag("tie_word_embeddings", false)?;
-    let text = DecoderConfig::of_transformers(&read, tied)?;
-    let tower = VisionConfig {
-        side: seen.side("image_size", 224)?,
-        patch: seen.side("patch_size", 32)?,
-        width: seen.size("hidden_size", 1152)?,
-        layers: seen.size("num_hidden_layers", 12)?,
-        heads: seen.size("num_attention_heads", 16)?,
-        hidden: seen.size("intermediate_size", 3072)?,
-        activation: seen.activation("hidden_act", "gelu_pytorch_tanh")?,
-        epsilon: seen.number("layer_norm_eps", 1e-6)?,
-        head: Head::Tokens,
-        ..VisionConfig::siglip_base()
-    };
+    // The flag of the whole decides: the text's own is of a model that stands alone.
+    let text = DecoderConfig::of_transformers(&read, fields.flag("tie_word_embeddings", false)?)?;
+    let base = VisionConfig { patch: 32, width: 1152, heads: 16, head: Head::Tokens, ..VisionConfig::siglip_base() };
+    let tower = vision::tower(&seen, base, "gelu_pytorch_tanh")?;
     // The processor says how large tiles are.
     let tile = match Recipe::from_processor(declared.processor) {
         Ok(Recipe { resize: Some(Resize::Tiles { side, .. }), .. }) => side as usize,
@@ -138,4 +125,25 @@ fn with_tokens(declared: &Declared<'_>, vision: Option<Vision>, text: DecoderCon
     let generation = generation::defaults(declared.generation, own)?;
     let tokens = declared.tokens.clone().unwrap_or_default();
     Ok(Config { vision, text, generation, start_token: tokens.start, end_token: tokens.end })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::plan::Format;
+
+    #[test]
+    fn the_flag_of_the_whole_ties_the_output_layer() {
+        let tied = |whole: bool, text: bool| {
+            let config = json!({
+                "tie_word_embeddings": whole,
+                "text_config": {"hidden_size": 64, "num_attention_heads": 4, "tie_word_embeddings": text},
+                "vision_config": {"image_size": 32, "patch_size": 4, "hidden_size": 32, "num_attention_heads": 2},
+            });
+            with_pictures(&Declared::new(&config, Format::Transformers)).unwrap().text.tied
+        };
+        assert!(tied(true, false) && !tied(false, true));
+    }
 }

@@ -119,16 +119,21 @@ impl SmolVlm {
     /// # Errors
     /// As [`Answerer::ask`].
     pub fn teacher_forced(&self, pictures: &[&Encoded], asked: &Prompt, tokens: &[u32]) -> Result<(Vec<f32>, Vec<f32>), ModelError> {
-        let words = self.words(pictures, asked)?;
-        let (decoder, count) = (&self.network.text, words.places.len() + tokens.len());
-        let mut vectors = vec![self.vectors(&words, 0)?];
-        if !tokens.is_empty() {
-            vectors.push(decoder.embed(tokens, &self.device)?);
-        }
-        let mut cache = decoder.cache(1, count, &self.device);
-        let x = decoder.forward(Tensor::cat(vectors, 1), &mut cache)?;
+        let x = self.forced(&self.words(pictures, asked)?, tokens)?;
         let floats = |x: Tensor<3>| x.into_data().iter::<f32>().collect::<Vec<_>>();
-        Ok((floats(decoder.norm.forward(x.clone())), floats(decoder.logits(x))))
+        let text = &self.network.text;
+        Ok((floats(text.norm.forward(x.clone())), floats(text.logits(x))))
+    }
+
+    /// What the layers make of a prompt and tokens after it, read at once: `[1, places, d]`.
+    fn forced(&self, words: &Words<'_>, tokens: &[u32]) -> Result<Tensor<3>, ModelError> {
+        let text = &self.network.text;
+        let mut vectors = vec![self.vectors(words, 0)?];
+        if !tokens.is_empty() {
+            vectors.push(text.embed(tokens, &self.device)?);
+        }
+        let mut cache = text.cache(1, words.places.len() + tokens.len(), &self.device);
+        text.forward(Tensor::cat(vectors, 1), &mut cache)
     }
 
     /// How many places of the last prompt had been read before, with one that began like it.
@@ -331,15 +336,9 @@ impl Captioner for SmolVlm {
     fn follow(&self, encoded: &Encoded, tokens: &[u32]) -> Result<Vec<u32>, ModelError> {
         let Some((_, before)) = tokens.split_last() else { return Ok(Vec::new()) };
         let words = self.words(&[encoded], &caption_prompt(None))?;
-        let decoder = &self.network.text;
-        let mut vectors = vec![self.vectors(&words, 0)?];
-        if !before.is_empty() {
-            vectors.push(decoder.embed(before, &self.device)?);
-        }
-        let count = words.places.len() + before.len();
-        let mut cache = decoder.cache(1, count, &self.device);
-        let x = decoder.forward(Tensor::cat(vectors, 1), &mut cache)?;
-        let likeliest = decoder.logits(x.narrow(1, count - tokens.len(), tokens.len())).argmax(2);
+        let x = self.forced(&words, before)?;
+        let count = x.dims()[1];
+        let likeliest = self.network.text.logits(x.narrow(1, count - tokens.len(), tokens.len())).argmax(2);
         Ok(likeliest.into_data().iter::<i64>().map(|id| id as u32).collect())
     }
 }

@@ -9,7 +9,7 @@ use ocelli_flow::{Grammar, ModelError};
 use super::generate::LogitsProcessor;
 use super::generate::watch::Detokenizer;
 use super::grammar::TokenBytes;
-use super::tokenizer::parse;
+use super::tokenizer::{check_vocabulary, parse};
 use crate::LoadError;
 
 /// Longest prompt that is taken, in bytes.
@@ -49,11 +49,7 @@ impl Codec {
         let plain = inner.with_truncation(None).map(|_| ()).map_err(|error| LoadError::Tokenizer { reason: error.to_string() });
         plain?;
         inner.with_padding(None);
-        let largest = inner.get_vocab(true).into_values().max().unwrap_or_default() as usize;
-        if largest >= vocabulary {
-            let reason = format!("its largest id is {largest}, but the model's table has {vocabulary} rows: it belongs to another model");
-            return Err(LoadError::Tokenizer { reason });
-        }
+        check_vocabulary(&inner, vocabulary)?;
         Ok(Self { inner, vocabulary, bytes: OnceCell::new() })
     }
 

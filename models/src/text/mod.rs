@@ -26,4 +26,4 @@ pub use prompt::{Prompt, PromptTokenizer};
 pub use tokenizer::Tokenizer;
 pub use tower::{TextTower, TextTowerConfig};
 pub use transformer::{TextTransformer, TextTransformerConfig};
-pub use writer::write;
+pub use writer::{write, write_about, write_as};

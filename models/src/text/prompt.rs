@@ -6,7 +6,7 @@ use ocelli_bundle::Bundle;
 use ocelli_flow::ModelError;
 
 use super::TextConfig;
-use super::tokenizer::{check_text, parse};
+use super::tokenizer::{check_text, check_vocabulary, parse};
 use crate::LoadError;
 
 /// A text as a text tower reads it.
@@ -43,11 +43,7 @@ impl PromptTokenizer {
     /// Where it is none, or has an id that the table has no row for: then it belongs to another model.
     pub fn from_json(json: &str, vocabulary: usize, max_tokens: usize) -> Result<Self, LoadError> {
         let inner = parse(json)?;
-        let largest = inner.get_vocab(true).into_values().max().unwrap_or_default() as usize;
-        if largest >= vocabulary {
-            let reason = format!("its largest id is {largest}, but the model's table has {vocabulary} rows: it belongs to another model");
-            return Err(LoadError::Tokenizer { reason });
-        }
+        check_vocabulary(&inner, vocabulary)?;
         Ok(Self { inner, max_tokens })
     }
 

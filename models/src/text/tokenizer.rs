@@ -26,6 +26,16 @@ pub(super) fn parse(json: &str) -> Result<tokenizers::Tokenizer, LoadError> {
     tokenizers::Tokenizer::from_bytes(json.as_bytes()).map_err(|error| wrong(error.to_string()))
 }
 
+/// An error unless a table of `vocabulary` rows has one for every id of a tokenizer: else it belongs to another model.
+pub(super) fn check_vocabulary(tokenizer: &tokenizers::Tokenizer, vocabulary: usize) -> Result<(), LoadError> {
+    let largest = tokenizer.get_vocab(true).into_values().max().unwrap_or_default() as usize;
+    if largest >= vocabulary {
+        let reason = format!("its largest id is {largest}, but the model's table has {vocabulary} rows: it belongs to another model");
+        return Err(LoadError::Tokenizer { reason });
+    }
+    Ok(())
+}
+
 /// An error if `text` is blank or longer than [`MAX_TEXT_BYTES`]; else how to refuse it for another reason.
 pub(super) fn check_text(text: &str) -> Result<impl Fn(String) -> ModelError + '_, ModelError> {
     let refuse = |reason: String| ModelError::Text { text: text.chars().take(40).collect(), reason };

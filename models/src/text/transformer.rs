@@ -8,15 +8,16 @@
 
 use burn::module::{Module, Param};
 use burn::nn::Initializer;
-use burn::tensor::module::embedding;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use ocelli_flow::ModelError;
 use ocelli_ops::{Activation, After, Before, Packed};
 use serde::{Deserialize, Serialize};
 
 use super::generate::StepDecoder;
 use crate::blocks::vision_config::check_layers;
-use crate::blocks::{DecoderCache, KeyValue, LayerNorm, Linear, NormPlace, TextLayer, TextLayerConfig, activation, check_sizes};
+use crate::blocks::{
+    DecoderCache, KeyValue, LayerNorm, Linear, NormPlace, TextLayer, TextLayerConfig, activation, check_sizes, token_vectors,
+};
 use crate::linears;
 
 /// Where a token's place comes from.
@@ -250,13 +251,8 @@ impl TextTransformer {
 
     /// Token vectors with their places, the first of which is `first`: `ids` row by row → `[rows, tokens, d]`.
     fn embed(&self, ids: &[u32], rows: usize, first: usize) -> Tensor<3> {
-        let (device, tokens) = (self.device(), ids.len() / rows);
-        let ids: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
-        let ids = Tensor::<1, Int>::from_ints(ids.as_slice(), &device);
-        let mut x = match &self.table {
-            Some(table) => ocelli_ops::embedding(ids, table),
-            None => embedding(self.tokens.val(), ids.unsqueeze::<2>()).squeeze_dim(0),
-        };
+        let tokens = ids.len() / rows;
+        let mut x = token_vectors(self.table.as_ref(), &self.tokens, ids, &self.device());
         if self.scale != 1.0 {
             x = x.mul_scalar(self.scale);
         }

@@ -91,10 +91,19 @@ impl Generation {
 pub trait Listener {
     /// The next piece; texts that may be cut off again are held back. A beam search has one piece, at its end, and an empty one a step.
     fn piece(&mut self, text: &str) -> ControlFlow<()>;
+
+    /// Whether it listens at all: for one that does not, no piece is made.
+    fn hears(&self) -> bool {
+        true
+    }
 }
 
 /// Nobody listens.
 impl Listener for () {
+    fn hears(&self) -> bool {
+        false
+    }
+
     fn piece(&mut self, _text: &str) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }

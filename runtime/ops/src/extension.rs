@@ -272,11 +272,6 @@ pub trait KernelOps: Backend {
         oracle::reorder_rows::<Self>(x, &options)
     }
 
-    /// x − ln Σ eˣ over the last axis.
-    fn row_log_softmax(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        oracle::row_log_softmax::<Self>(x)
-    }
-
     /// Rows of a packed table: `ids [I]` → `[I, K]`.
     fn packed_embedding(ids: IntTensor<Self>, #[extension_type] table: WeightPrimitive<Self>, options: LinearOptions) -> FloatTensor<Self> {
         oracle::packed_embedding::<Self>(ids, table, options)
@@ -337,10 +332,6 @@ impl KernelOps for Flex {
 
     fn reorder_rows(x: FloatTensor<Self>, options: ReorderOptions) -> FloatTensor<Self> {
         flex::reorder_rows(x, &options)
-    }
-
-    fn row_log_softmax(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        flex::row_log_softmax(x)
     }
 
     fn packed_embedding(ids: IntTensor<Self>, table: WeightPrimitive<Self>, options: LinearOptions) -> FloatTensor<Self> {

@@ -358,13 +358,6 @@ pub(crate) fn reorder_rows(x: FloatTensor<Flex>, options: &ReorderOptions) -> Fl
     x
 }
 
-pub(crate) fn row_log_softmax(x: FloatTensor<Flex>) -> FloatTensor<Flex> {
-    let width = x.shape()[x.shape().num_dims() - 1];
-    let mut x = whole(x);
-    with_engine(|engine| engine.log_softmax(x.storage_mut::<f32>(), width));
-    x
-}
-
 pub(crate) fn packed_embedding(ids: IntTensor<Flex>, table: WeightPrimitive<Flex>, options: LinearOptions) -> FloatTensor<Flex> {
     let ids: Vec<u32> = ids.into_data().iter::<i64>().map(|id| id as u32).collect();
     let mut out = vec![0.0; ids.len() * options.k];
@@ -474,13 +467,6 @@ mod tests {
                 close(&values(fast), &values(right), 2e-5, &format!("{queries} {keys} {causal} {heads} {kv_heads}"));
             }
         }
-    }
-
-    #[test]
-    fn log_softmax_is_the_oracles() {
-        let x = random([5, 77]).mul_scalar(4.0);
-        let fast = row_log_softmax(primitive(x.clone()));
-        close(&values(fast), &values(oracle::row_log_softmax::<Flex>(primitive(x))), 1e-5, "log-softmax");
     }
 
     #[test]

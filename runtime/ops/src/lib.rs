@@ -41,5 +41,5 @@ pub use ocelli_kernels::Activation;
 pub use ocelli_kernels::pack::{self, GroupBits, OwnedGroups, OwnedInt8};
 pub use packed::{Packed, PackedError};
 pub use rotary::RotaryTable;
-pub use softmax::{log_softmax, log_softmax_rows};
+pub use softmax::log_softmax_rows;
 pub use threads::{ThreadsError, set_threads};

@@ -237,13 +237,6 @@ pub(crate) fn packed_embedding<B: Backend>(ids: IntTensor<B>, table: WeightPrimi
     B::float_select(rows, 0, ids)
 }
 
-pub(crate) fn row_log_softmax<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
-    let last = x.shape().num_dims() - 1;
-    let shifted = B::float_sub(x.clone(), B::float_max_dim(x, last));
-    let sum = B::float_sum_dim(B::float_exp(shifted.clone()), last);
-    B::float_sub(shifted, B::float_log(sum))
-}
-
 fn conv2d<B: Backend>(x: FloatTensor<B>, weight: FloatTensor<B>, window: Window, groups: usize) -> FloatTensor<B> {
     let options = ConvOptions {
         stride: [window.stride; 2],

@@ -13,12 +13,17 @@ impl RotaryTable {
     /// Angles position · base^(−2 i / dim) for heads of `dim`.
     pub fn new(positions: usize, dim: usize, base: f64, device: &Device) -> Self {
         let pairs = dim / 2;
-        let angle = |i: usize| (i / pairs) as f64 * base.powf(-2.0 * (i % pairs) as f64 / dim as f64);
-        let table = |f: fn(f64) -> f64| {
-            let values: Vec<f32> = (0..positions * pairs).map(|i| f(angle(i)) as f32).collect();
-            Tensor::from_data(TensorData::new(values, [positions, pairs]), device)
-        };
-        Self { cos: table(f64::cos), sin: table(f64::sin) }
+        let steps: Vec<f64> = (0..pairs).map(|i| base.powf(-2.0 * i as f64 / dim as f64)).collect();
+        let (mut cos, mut sin) = (Vec::with_capacity(positions * pairs), Vec::with_capacity(positions * pairs));
+        for position in 0..positions {
+            for step in &steps {
+                let (s, c) = (position as f64 * step).sin_cos();
+                cos.push(c as f32);
+                sin.push(s as f32);
+            }
+        }
+        let table = |values| Tensor::from_data(TensorData::new(values, [positions, pairs]), device);
+        Self { cos: table(cos), sin: table(sin) }
     }
 
     /// Positions there are.

@@ -120,6 +120,10 @@ impl Live {
 }
 
 impl Listener for Live {
+    fn hears(&self) -> bool {
+        self.shows
+    }
+
     fn piece(&mut self, text: &str) -> ControlFlow<()> {
         let text = if self.fresh { text.trim_start() } else { text };
         if !self.shows || text.is_empty() {

@@ -10,8 +10,9 @@ use half::f16;
 use ocelli_bundle::{BundleError, BundleFile};
 use ocelli_flow::LowRank;
 use ocelli_models::table::{Form, Kind, Piece, Row, Storage};
-use ocelli_models::weights::{self, Recipe};
+use ocelli_models::weights::{self, Part, Recipe};
 use ocelli_ops::GroupBits;
+use ocelli_ops::pack::PackError;
 
 use crate::checkpoint::{Checkpoint, Element, Loaded, Tensor};
 use crate::gguf::blocks::Integers;
@@ -118,13 +119,8 @@ pub fn fill(
         if added.is_empty()
             && let Some(integers) = joined.integers(first..last, recipe)
         {
-            let rejected =
-                |error: ocelli_ops::pack::PackError| BundleError::Rejected { entry: row.name.clone(), reason: error.to_string() };
             let Integers { bits, rows, columns, values, scales } = integers;
-            for part in weights::encode_groups(&row.name, &[rows, columns], &values, &scales, bits).map_err(rejected)? {
-                file.append(&part.name, &part.bytes)?;
-                done(part.bytes.len() as u64);
-            }
+            put(file, row, weights::encode_groups(&row.name, &[rows, columns], &values, &scales, bits), done)?;
             continue;
         }
         values.clear();
@@ -155,12 +151,26 @@ pub fn append(
 ) -> Result<(), BundleError> {
     let columns: usize = shape.iter().skip(1).product();
     let block: Vec<usize> = if shape.is_empty() { Vec::new() } else { [&[values.len() / columns.max(1)], &shape[1..]].concat() };
-    let rejected = |error: &dyn std::fmt::Display| BundleError::Rejected { entry: row.name.clone(), reason: error.to_string() };
-    for part in weights::encode(&row.name, &block, values, recipe).map_err(|error| rejected(&error))? {
+    put(file, row, weights::encode(&row.name, &block, values, recipe), done)
+}
+
+/// Writes the encoded parts of a row.
+fn put(file: &mut BundleFile, row: &Row, parts: Result<Vec<Part>, PackError>, done: &mut dyn FnMut(u64)) -> Result<(), BundleError> {
+    for part in parts.map_err(|error| BundleError::Rejected { entry: row.name.clone(), reason: error.to_string() })? {
         file.append(&part.name, &part.bytes)?;
         done(part.bytes.len() as u64);
     }
     Ok(())
+}
+
+/// A row's tensors in a bundle, without their values.
+pub fn parts(row: &Row, recipe: Recipe) -> Vec<Part> {
+    weights::layout(&row.name, &stored(row, recipe), recipe)
+}
+
+/// Bytes of a row's tensors.
+pub fn bytes(row: &Row, recipe: Recipe) -> u64 {
+    parts(row, recipe).iter().map(|part| part.shape.iter().product::<usize>() as u64 * part.dtype.size() as u64).sum()
 }
 
 /// The shape of the matrix that is stored.

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ocelli_bundle::{BundleWriter, Manifest};
-use ocelli_models::plan::{Declared, Plan};
-use ocelli_models::table::{Row, Storage};
+use ocelli_models::plan::Declared;
+use ocelli_models::registry;
+use ocelli_models::table::Storage;
 use ocelli_models::weights::Recipe;
-use ocelli_models::{registry, weights};
 
 use crate::checkpoint::Checkpoint;
 use crate::lora::{Adapters, Lora};
@@ -106,7 +106,8 @@ pub fn import(path: &Path, output: &Path, options: &Options, progress: &mut dyn 
     let recipes: Vec<Recipe> = plan.rows.iter().map(|row| fill::recipe(row, storage, &checkpoint, prefix)).collect();
     let rounded = fill::rounded(&plan.rows, storage, &checkpoint, prefix);
     let size = |path: &PathBuf| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
-    let total = files.iter().chain(&adapter_files).map(size).sum::<u64>() + stored_bytes(&plan, &recipes);
+    let total = files.iter().chain(&adapter_files).map(size).sum::<u64>()
+        + plan.rows.iter().zip(&recipes).map(|(row, recipe)| fill::bytes(row, *recipe)).sum::<u64>();
     let mut done = 0;
     let mut advance = |bytes: u64| {
         done += bytes;
@@ -139,7 +140,7 @@ pub fn import(path: &Path, output: &Path, options: &Options, progress: &mut dyn 
         writer.text("chat_template", template)?;
     }
     writer.text("model_card", card)?;
-    for part in plan.rows.iter().zip(&recipes).flat_map(|(row, recipe)| parts(row, *recipe)) {
+    for part in plan.rows.iter().zip(&recipes).flat_map(|(row, recipe)| fill::parts(row, *recipe)) {
         writer.declare(&part.name, part.dtype, &part.shape)?;
     }
     let mut file = writer.begin(output)?;
@@ -159,16 +160,6 @@ pub fn import(path: &Path, output: &Path, options: &Options, progress: &mut dyn 
         unused: names::unused(&checkpoint, &plan.rows, prefix).into_iter().map(str::to_owned).collect(),
         tasks: plan.tasks,
     })
-}
-
-fn parts(row: &Row, recipe: Recipe) -> Vec<weights::Part> {
-    weights::layout(&row.name, &fill::stored(row, recipe), recipe)
-}
-
-/// Bytes of the tensors that the bundle will have.
-fn stored_bytes(plan: &Plan, recipes: &[Recipe]) -> u64 {
-    let parts = plan.rows.iter().zip(recipes).flat_map(|(row, recipe)| parts(row, *recipe));
-    parts.map(|part| part.shape.iter().product::<usize>() as u64 * part.dtype.size() as u64).sum()
 }
 
 /// How weights are kept, in words. `rounded`: types of integers that were rounded to others, and of how many tensors.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use ocelli_bundle::{Bundle, BundleError, BundleWriter, Source};
 use ocelli_flow::{CaptionOptions, Embedding, Frame, GenerateOptions, Model, ModelError};
 use ocelli_models::table::{self, Kind, Row};
-use ocelli_models::weights::{self, Part};
+use ocelli_models::weights;
 use ocelli_models::{LoadError, registry};
 use serde_json::json;
 
@@ -99,15 +99,6 @@ pub struct Report {
     pub bytes: u64,
 }
 
-/// A parameter's tensors in a bundle.
-fn parts(row: &Row, recipe: weights::Recipe) -> Vec<Part> {
-    weights::layout(&row.name, &fill::stored(row, recipe), recipe)
-}
-
-fn bytes(parts: &[Part]) -> u64 {
-    parts.iter().map(|part| part.shape.iter().product::<usize>() as u64 * part.dtype.size() as u64).sum()
-}
-
 /// Makes the bundle `output` of the bundle `input`, with every weight as `recipe` says. Golden vectors and metrics are those of other weights, and
 /// left out. `progress` is told of bytes as they are done and of all there will be.
 ///
@@ -155,12 +146,12 @@ pub fn quantize(input: &Path, output: &Path, recipe: &Recipe, progress: &mut dyn
         let more = if key == "model_card" { format!("\nQuantized by ocelli: {}.\n", recipe.name) } else { String::new() };
         writer.text(key, format!("{text}{more}"))?;
     }
-    let total: u64 = planned.iter().map(|(row, _, to)| 2 * bytes(&parts(row, *to))).sum();
-    for part in planned.iter().flat_map(|(row, _, to)| parts(row, *to)) {
+    let total: u64 = planned.iter().map(|(row, _, to)| 2 * fill::bytes(row, *to)).sum();
+    for part in planned.iter().flat_map(|(row, _, to)| fill::parts(row, *to)) {
         writer.declare(&part.name, part.dtype, &part.shape)?;
     }
     // What is in no row of the table, and belongs to none.
-    let known: BTreeSet<String> = planned.iter().flat_map(|(row, from, _)| parts(row, *from)).map(|part| part.name).collect();
+    let known: BTreeSet<String> = planned.iter().flat_map(|(row, from, _)| fill::parts(row, *from)).map(|part| part.name).collect();
     let others: Vec<_> = bundle.in_file_order().filter(|tensor| !tensor.is_golden() && !known.contains(tensor.name)).collect();
     for tensor in &others {
         writer.declare(tensor.name, tensor.dtype, tensor.shape)?;
@@ -177,7 +168,7 @@ pub fn quantize(input: &Path, output: &Path, recipe: &Recipe, progress: &mut dyn
     }
     for &(row, from, to) in &planned {
         if from == to {
-            for part in parts(row, from) {
+            for part in fill::parts(row, from) {
                 let stored = bundle.tensor(&part.name)?.bytes;
                 file.append(&part.name, stored)?;
                 advance(stored.len() as u64);
@@ -201,7 +192,7 @@ pub fn quantize(input: &Path, output: &Path, recipe: &Recipe, progress: &mut dyn
     let written = Bundle::open(output)?;
     let mut tensors = Vec::new();
     for &(row, from, to) in &planned {
-        let (before, after) = (bytes(&parts(row, from)), bytes(&parts(row, to)));
+        let (before, after) = (fill::bytes(row, from), fill::bytes(row, to));
         if row.kind != Kind::Float {
             let (relative, max) = if from == to { (0.0, 0.0) } else { difference(&bundle, &written, row).map_err(load)? };
             let (from, to, parameters) = (from.short_name(), to.short_name(), row.shape.iter().product::<usize>() as u64);

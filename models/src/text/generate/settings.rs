@@ -47,7 +47,7 @@ pub struct Defaults {
 /// How tokens are chosen, in numbers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// At most so many tokens, the end not counted only where it would be one more.
+    /// At most so many tokens, the end token counted.
     pub max_tokens: usize,
     /// No end before so many.
     pub min_tokens: usize,

@@ -27,7 +27,8 @@ pub fn single<D: StepDecoder>(
     let (before, mut sequence, mut logprobs) = (prompt.len(), prompt, Vec::new());
     let finish = loop {
         let sum = log_sum_exp(&logits);
-        let raw = logits.clone();
+        // As the decoder said them, where that changes.
+        let raw = (!processors.is_empty()).then(|| logits.clone());
         for processor in &mut processors {
             processor.process(Context { sequence: &sequence, prompt: before }, &mut logits)?;
         }
@@ -39,7 +40,8 @@ pub fn single<D: StepDecoder>(
             return Err(ModelError::Compute { stage: "decode", reason: "no token may follow: the logits are not numbers".into() });
         };
         let forced = settings.forces(sequence.len() - before, before);
-        let logprob = raw.get(token as usize).map_or(f32::NEG_INFINITY, |logit| if forced { 0.0 } else { logit - sum });
+        let logprob =
+            raw.as_ref().unwrap_or(&logits).get(token as usize).map_or(f32::NEG_INFINITY, |logit| if forced { 0.0 } else { logit - sum });
         logprobs.push(logprob);
         if settings.end.contains(&token) {
             break Finish::End;

@@ -73,6 +73,9 @@ impl<'a> Ending<'a> {
 
 impl Watch for Ending<'_> {
     fn token(&mut self, token: u32) -> ControlFlow<Finish> {
+        if self.stops.is_empty() && !self.listener.hears() {
+            return ControlFlow::Continue(());
+        }
         self.tokens.push(token);
         let text = self.detokenizer.text(&self.tokens);
         if first_stop(&text, self.stops).is_some() {
