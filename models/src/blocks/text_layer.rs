@@ -170,6 +170,6 @@ impl TextLayer {
 
     fn options(&self, d: usize, causal: bool) -> AttentionOptions {
         let scale = ((d / self.heads) as f32).sqrt().recip();
-        AttentionOptions { heads: self.heads, kv_heads: self.heads, scale, causal, fast: self.qkv.is_quantized() }
+        AttentionOptions { heads: self.heads, kv_heads: self.heads, scale, causal, fast: !causal && self.qkv.is_quantized() }
     }
 }

@@ -148,7 +148,7 @@ impl Decoder {
         let DecoderConfig { heads, kv_heads, .. } = self.config;
         let qkv = layer.qkv.apply(x.clone(), layer.attention_norm.before(), Activation::None, None);
         let scale = (self.config.head as f32).sqrt().recip();
-        let options = AttentionOptions { heads, kv_heads, scale, causal: true, fast: layer.qkv.is_quantized() };
+        let options = AttentionOptions { heads, kv_heads, scale, causal: true, fast: false };
         let (joined, cache) = cached_attention(qkv, cache, Some(&self.angles), first, options, false);
         let x = layer.output.plus(joined, x);
         let gated = layer.gate_up.apply(x.clone(), layer.feed_forward_norm.before(), Activation::None, None);

@@ -13,9 +13,14 @@ use burn::store::ModuleRecord;
 use burn::tensor::{Device, Tensor, TensorData};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
+use ocelli_bundle::Bundle;
 use ocelli_eval::dataset::Pictures;
 use ocelli_flow::{Frame, FrameMeta};
 use ocelli_models::nano::backbone::{Backbone, Features, MEAN, SIDE, STD};
+use ocelli_models::weights;
+use ocelli_pipeline::picture;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
@@ -35,10 +40,27 @@ pub struct Args {
     /// Folder of the training: reads backbone/weights.bpk, writes cache/.
     #[arg(long)]
     work: PathBuf,
+    /// Compute with the backbone of this bundle, in integers as a device does and several times as fast, instead of with backbone/.
+    #[arg(long)]
+    bundle: Option<PathBuf>,
     /// Of the mirrored pictures too.
     #[arg(long)]
     flip: bool,
+    /// Of so many random crops of each picture too, every other one mirrored. Seeded by the picture's name.
+    #[arg(long, default_value_t = 0)]
+    crops: usize,
 }
+
+/// What is computed of each picture beside itself.
+#[derive(Clone, Copy)]
+struct Views {
+    mirrored: bool,
+    crops: usize,
+}
+
+/// Smallest share of the picture's area in a crop, and the most that its sides are stretched against each other.
+const LEAST_AREA: f64 = 0.4;
+const MOST_STRETCH: f64 = 4.0 / 3.0;
 
 /// Pictures between two writes.
 const CHUNK: usize = 16;
@@ -46,29 +68,49 @@ const CHUNK: usize = 16;
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
     let device = ocelli_ops::select(ocelli_ops::DeviceChoice::Cpu)?;
-    let weights = args.work.join("backbone/weights.bpk");
-    let record = ModuleRecord::load(&weights)
-        .with_context(|| format!("cannot load {}: run `ocelli-train import-backbone` first", weights.display()))?;
-    let backbone = Backbone::init(&device).try_load_record(record).with_context(|| format!("{} is not the backbone", weights.display()))?;
-    let checksum = checksum(&backbone);
+    let (backbone, checksum) = match &args.bundle {
+        Some(path) => of_bundle(path, &device)?,
+        None => of_training(&args.work, &device)?,
+    };
 
     let folder = args.work.join("cache");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     for (set, data) in data_sets(&args.data, &args.sets)? {
         let pictures = data.pictures()?;
         let (files, backbone_sha256) = (pictures.names()?, checksum.clone());
-        let index = Index { format: FORMAT, backbone: backbone_sha256, record_bytes: RECORD_BYTES, flipped: args.flip, files };
+        let index =
+            Index { format: FORMAT, backbone: backbone_sha256, record_bytes: RECORD_BYTES, flipped: args.flip, crops: args.crops, files };
         cache_set(&folder, &set, &pictures, &index, &backbone, &device).with_context(|| format!("data set {set}"))?;
     }
     Ok(())
 }
 
+/// The training's own backbone and its checksum.
+fn of_training(work: &Path, device: &Device) -> Result<(Backbone, String)> {
+    let weights = work.join("backbone/weights.bpk");
+    let record = ModuleRecord::load(&weights)
+        .with_context(|| format!("cannot load {}: run `ocelli-train import-backbone` first", weights.display()))?;
+    let backbone = Backbone::init(device).try_load_record(record).with_context(|| format!("{} is not the backbone", weights.display()))?;
+    let checksum = checksum(&backbone);
+    Ok((backbone, checksum))
+}
+
+/// A bundle's backbone as it runs, and its checksum.
+fn of_bundle(path: &Path, device: &Device) -> Result<(Backbone, String)> {
+    let bundle = Bundle::open(path)?;
+    let floats: Backbone = weights::load(Backbone::init(device), "backbone", &bundle, device)?;
+    let backbone = weights::open(Backbone::init(device), "backbone", &bundle, device)?;
+    Ok((backbone, format!("{} as packed", checksum(&floats))))
+}
+
 /// Appends what is missing to the files of one data set.
 fn cache_set(folder: &Path, set: &str, pictures: &Pictures, index: &Index, backbone: &Backbone, device: &Device) -> Result<()> {
-    let [index_path, plain, mirrored] = paths(folder, set);
+    let [index_path, plain, mirrored, crops] = paths(folder, set);
     let text = serde_json::to_vec(index)?;
     let mut files: Vec<PathBuf> = vec![plain];
     files.extend(index.flipped.then_some(mirrored));
+    files.extend((index.crops > 0).then_some(crops));
+    let views = Views { mirrored: index.flipped, crops: index.crops };
     match fs::read(&index_path) {
         Ok(found) if found == text => {}
         Ok(_) => bail!("{} is of other pictures or of another backbone: remove the data set's files first", index_path.display()),
@@ -84,21 +126,25 @@ fn cache_set(folder: &Path, set: &str, pictures: &Pictures, index: &Index, backb
     for path in &files {
         records.push(OpenOptions::new().append(true).create(true).open(path).with_context(|| format!("cannot write {}", path.display()))?);
     }
+    // Bytes of a picture in each file.
+    let sizes: Vec<usize> = views.counts().map(|count| count * RECORD_BYTES).collect();
     let mut done = index.files.len();
-    for file in &records {
-        done = done.min((file.metadata()?.len() / RECORD_BYTES as u64) as usize);
+    for (file, size) in records.iter().zip(&sizes) {
+        done = done.min((file.metadata()?.len() / *size as u64) as usize);
     }
-    for file in &records {
-        file.set_len((done * RECORD_BYTES) as u64)?;
+    for (file, size) in records.iter().zip(&sizes) {
+        file.set_len((done * size) as u64)?;
     }
 
     let (bar, start) = (bar(index.files.len() as u64, done as u64, set), Instant::now());
     for chunk in index.files[done..].chunks(CHUNK) {
         let computed: Vec<Vec<Vec<u8>>> =
-            chunk.par_iter().map(|file| features_of(pictures, file, index.flipped, backbone, device)).collect::<Result<_>>()?;
-        for (way, file) in records.iter_mut().enumerate() {
-            let bytes: Vec<u8> = computed.iter().flat_map(|picture| &picture[way]).copied().collect();
+            chunk.par_iter().map(|file| features_of(pictures, file, views, backbone, device)).collect::<Result<_>>()?;
+        let mut first = 0;
+        for (count, file) in views.counts().zip(&mut records) {
+            let bytes: Vec<u8> = computed.iter().flat_map(|picture| picture[first..first + count].concat()).collect();
             file.write_all(&bytes)?;
+            first += count;
         }
         bar.inc(chunk.len() as u64);
     }
@@ -110,18 +156,48 @@ fn cache_set(folder: &Path, set: &str, pictures: &Pictures, index: &Index, backb
     Ok(())
 }
 
-/// The record of a picture, and that of its mirror image if asked for.
-fn features_of(pictures: &Pictures, file: &str, flip: bool, backbone: &Backbone, device: &Device) -> Result<Vec<Vec<u8>>> {
-    let bytes = pictures.read(file)?;
-    let rgb = image::load_from_memory(&bytes).with_context(|| format!("{file} is no picture"))?.into_rgb8();
-    let (width, height) = rgb.dimensions();
-    let Some(frame) = Frame::new(width, height, rgb.into_raw(), FrameMeta::still(file)) else { bail!("{file} is empty") };
-    let pixels = ocelli_preprocess::squash(&frame, SIDE as u32, MEAN, STD);
-    let mut batch = Tensor::<4>::from_data(TensorData::new(pixels, [1, 3, SIDE, SIDE]), device);
-    if flip {
-        batch = Tensor::cat(vec![batch.clone(), batch.flip([3])], 0);
+impl Views {
+    /// Records of a picture in each of the files that there are: the picture's own, the mirrored one, the crops'.
+    fn counts(self) -> impl Iterator<Item = usize> {
+        [1, usize::from(self.mirrored), self.crops].into_iter().filter(|&count| count > 0)
     }
-    records(backbone.forward(batch))
+}
+
+/// The record of a picture, that of its mirror image if asked for, and those of its crops.
+fn features_of(pictures: &Pictures, file: &str, views: Views, backbone: &Backbone, device: &Device) -> Result<Vec<Vec<u8>>> {
+    let frame = picture::decode_bytes(&pictures.read(file)?, Path::new(file), FrameMeta::still(file))?;
+    let pixels = |frame: &Frame| {
+        let pixels = ocelli_preprocess::squash(frame, SIDE as u32, MEAN, STD);
+        Tensor::<4>::from_data(TensorData::new(pixels, [1, 3, SIDE, SIDE]), device)
+    };
+    let plain = pixels(&frame);
+    let mut batch = vec![plain.clone()];
+    batch.extend(views.mirrored.then(|| plain.flip([3])));
+    let mut rng = SmallRng::seed_from_u64(seed(file));
+    for at in 0..views.crops {
+        let cropped = pixels(&crop(&frame, &mut rng));
+        batch.push(if at % 2 == 1 { cropped.flip([3]) } else { cropped });
+    }
+    records(backbone.forward(Tensor::cat(batch, 0)))
+}
+
+/// A random part of a picture: at least [`LEAST_AREA`] of it, its sides stretched against the picture's by [`MOST_STRETCH`] at most.
+fn crop(frame: &Frame, rng: &mut SmallRng) -> Frame {
+    let (area, stretch) = (rng.random_range(LEAST_AREA..1.0f64), rng.random_range(-1.0..1.0f64));
+    let stretch = MOST_STRETCH.powf(stretch).sqrt();
+    let side = |length: u32, share: f64| ((f64::from(length) * share.min(1.0)).round() as u32).clamp(1, length);
+    let (width, height) = (side(frame.width(), area.sqrt() * stretch), side(frame.height(), area.sqrt() / stretch));
+    let (left, top) = (rng.random_range(0..=frame.width() - width), rng.random_range(0..=frame.height() - height));
+    let line = 3 * frame.width() as usize;
+    let rows = frame.rgb().chunks_exact(line).skip(top as usize).take(height as usize);
+    let rgb: Vec<u8> = rows.flat_map(|row| &row[3 * left as usize..3 * (left + width) as usize]).copied().collect();
+    Frame::new(width, height, rgb, frame.meta().clone()).unwrap_or_else(|| frame.clone())
+}
+
+/// The same for the same name, on every machine.
+fn seed(name: &str) -> u64 {
+    let digest = Sha256::digest(name.as_bytes());
+    digest.iter().take(8).fold(0, |seed, &byte| seed << 8 | u64::from(byte))
 }
 
 /// A record for each picture of a batch.
@@ -157,4 +233,33 @@ fn checksum(backbone: &Backbone) -> String {
     let mut weights = Weights(Sha256::new());
     backbone.visit(&mut weights);
     weights.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crops_are_parts_of_the_picture_and_the_same_every_time() {
+        let (width, height) = (60u32, 40u32);
+        let rgb: Vec<u8> = (0..width * height).flat_map(|i| [(i % width) as u8, (i / width) as u8, 7]).collect();
+        let frame = Frame::new(width, height, rgb, FrameMeta::still("a.jpg")).unwrap();
+        let all = |name: &str| -> Vec<Frame> {
+            let mut rng = SmallRng::seed_from_u64(seed(name));
+            (0..50).map(|_| crop(&frame, &mut rng)).collect()
+        };
+        let crops = all("a.jpg");
+        let corner = |crop: &Frame| [crop.rgb()[0], crop.rgb()[1]];
+        for crop in &crops {
+            let area = f64::from(crop.width() * crop.height()) / f64::from(width * height);
+            assert!((LEAST_AREA - 0.05..=1.0).contains(&area), "{area}");
+            let [left, top] = corner(crop);
+            let last = crop.rgb().len() - 3;
+            let end = [u32::from(left) + crop.width() - 1, u32::from(top) + crop.height() - 1];
+            assert_eq!([crop.rgb()[last], crop.rgb()[last + 1]].map(u32::from), end);
+        }
+        let corners = |crops: &[Frame]| crops.iter().map(corner).collect::<Vec<_>>();
+        assert_eq!(corners(&crops), corners(&all("a.jpg")));
+        assert_ne!(corners(&crops), corners(&all("b.jpg")));
+    }
 }

@@ -22,7 +22,8 @@ use rand::{Rng, SeedableRng};
 use crate::checkpoint::{Checkpoint, Resumed, load};
 use crate::embed_data::{EmbedData, evaluate};
 use crate::embed_texts::{Pairs, Teacher, Texts};
-use crate::features::Map;
+use crate::features::{FeatureCache, Map};
+use crate::mean::mean;
 use crate::pack::{INT4, recipe};
 use crate::progress::{Running, bar};
 use crate::rounded::rounded;
@@ -40,9 +41,10 @@ pub struct Args {
     /// Folder with texts.jsonl and vectors.safetensors, as teacher.py writes them. Without it the text tower stays near --init.
     #[arg(long, required_unless_present = "init")]
     teacher: Option<PathBuf>,
-    /// Begin with these weights (a weights.bpk, as `embed` or `unpack` leaves it) instead of the distilled text tower.
+    /// Begin with these weights (a weights.bpk, as `embed` or `unpack` leaves it) instead of the distilled text tower; given more than
+    /// once, with the mean of them.
     #[arg(long)]
-    init: Option<PathBuf>,
+    init: Vec<PathBuf>,
     /// What the dimensions beyond the teacher's are multiplied with in the weights of --init.
     #[arg(long, default_value_t = 1.0, requires = "init")]
     widen: f64,
@@ -52,7 +54,7 @@ pub struct Args {
     /// Folder of this part, where it is not `embed` in the folder of the training.
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Passes over the pictures.
+    /// Passes over the pictures. With 0 the weights that it begins with are measured and written.
     #[arg(long, default_value_t = 24)]
     epochs: usize,
     /// Captioned pictures a step.
@@ -95,6 +97,8 @@ const PUSHED: usize = 64;
 const PAIRED_WEIGHT: f64 = 0.5;
 /// Every other picture is trained mirrored where the cache has it.
 const MIRROR: f64 = 0.5;
+/// Share of pictures that a crop stands for, where the cache has crops of them.
+const CROPPED: f64 = 0.7;
 /// Fewest different cells that a picture keeps.
 const LEAST_CELLS: usize = 20;
 /// Share of a picture's channels that are left out, in all its cells.
@@ -114,8 +118,9 @@ pub fn run(args: &Args) -> Result<()> {
     let image = ImageHeadConfig::default();
     let text = TextTowerConfig { vocabulary: tokenizer.vocabulary(), joint: image.joint, dropout: 0.1, ..TextTowerConfig::default() };
     let mut joint = JointSpace::init(&text, &image, &device);
-    match &args.init {
-        Some(init) => joint = widened(load(joint, init)?, image.named, args.widen),
+    let begun = args.init.iter().map(|init| load(joint.clone(), init)).collect::<Result<Vec<_>>>()?;
+    match mean(begun) {
+        Some(begun) => joint = widened(begun, image.named, args.widen),
         None => joint.text = distilled(&args.work, &text, image.named, &device)?,
     }
     let names = Texts::new(&tokenizer, &data.names)?;
@@ -145,6 +150,19 @@ pub fn run(args: &Args) -> Result<()> {
     let mut means = [Running::default(); 6];
     // Vectors of names and kinds, taken anew every few steps: no gradient passes through them.
     let mut fixed: Vec<Tensor<2>> = Vec::new();
+    let measured = |joint: JointSpace| -> Result<(JointSpace, serde_json::Value)> {
+        let text = as_packed(&joint).text;
+        let joint = with_class_vectors(joint, &text, &names, &image, &plain);
+        let dev = evaluate(&as_packed(&joint), &data, &captions, &names, &bare_kinds)?;
+        Ok((joint, dev))
+    };
+    if args.epochs == 0 {
+        let (joint, dev) = measured(joint.valid())?;
+        joint.into_record().save(checkpoint.weights())?;
+        checkpoint.log(&serde_json::json!({"epoch": 0, "dev": dev}))?;
+        println!("{dev}");
+        return Ok(());
+    }
     while state.epoch < args.epochs {
         let mut rng = SmallRng::seed_from_u64(args.seed * 1000 + state.epoch as u64);
         let mut order = data.captioned.clone();
@@ -154,9 +172,7 @@ pub fn run(args: &Args) -> Result<()> {
             // Pictures: captioned ones first, then named ones.
             let named: Vec<_> = data.named_train.choose_multiple(&mut rng, NAMED).copied().collect();
             let mut rows: Vec<usize> = batch.iter().map(|picture| picture.row).chain(named.iter().map(|&(row, _)| row)).collect();
-            if data.cache.has_mirrored() {
-                rows.iter_mut().filter(|_| rng.random_bool(MIRROR)).for_each(|row| *row = data.cache.mirrored(*row));
-            }
+            rows.iter_mut().for_each(|row| *row = view(*row, &data.cache, &mut rng));
             let head = data.cache.map(Map::Head, &rows, &device)?;
             let logits: Tensor<2> = data.cache.map(Map::Logits, &rows, &device)?.squeeze_dim(1);
             let (head, logits) = varied(head, logits, &data, &mut rng);
@@ -222,10 +238,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
         state.epoch += 1;
         let losses: Vec<f64> = means.iter().map(Running::mean).collect();
-        let averaged = ema.module(&joint);
-        let text = as_packed(&averaged).text;
-        let averaged = with_class_vectors(averaged, &text, &names, &image, &plain);
-        let dev = evaluate(&as_packed(&averaged), &data, &captions, &names, &bare_kinds)?;
+        let (averaged, dev) = measured(ema.module(&joint))?;
         state.best = dev["text_to_image"][0].as_f64().unwrap_or_default();
         checkpoint.save(&joint, &ema, &optimizer, &state)?;
         averaged.into_record().save(checkpoint.weights())?;
@@ -302,6 +315,18 @@ fn rank(images: Tensor<2>, names: &Tensor<2>, scale: Tensor<1>, logits: Tensor<2
     let wanted = softmax(logits.clone(), 1);
     let entropy = (wanted.clone() * log_softmax(logits, 1)).sum_dim(1).mean();
     entropy - (wanted * log_softmax(scores, 1)).sum_dim(1).mean()
+}
+
+/// The row of the picture itself, of its mirror image or of a crop of it.
+fn view(row: usize, cache: &FeatureCache, rng: &mut SmallRng) -> usize {
+    let crops = cache.crops(row);
+    if !crops.is_empty() && rng.random_bool(CROPPED) {
+        rng.random_range(crops)
+    } else if cache.has_mirrored() && rng.random_bool(MIRROR) {
+        cache.mirrored(row)
+    } else {
+        row
+    }
 }
 
 /// Other views of the pictures: of each a random part of the cells, as often as there are cells, and what the backbone's classifier says of them.

@@ -7,6 +7,7 @@
 //! | `NAME.json` | which pictures in which order, the layout, and the SHA-256 of the backbone's weights |
 //! | `NAME.f16` | a record a picture: the maps of [`MAPS`] one after the other, little-endian, without gaps |
 //! | `NAME.flip.f16` | the same of the mirrored pictures, where they were asked for |
+//! | `NAME.crops.f16` | the same of crops of the pictures, a fixed number a picture one after the other, where they were asked for; every other one is mirrored |
 //!
 //! Records are read with positional reads rather than mapped: the pages come from the same cache, without a page fault for every 4 KiB.
 
@@ -83,6 +84,8 @@ pub struct Index {
     pub record_bytes: usize,
     /// Whether `NAME.flip.f16` is there.
     pub flipped: bool,
+    /// Crops of each picture in `NAME.crops.f16`.
+    pub crops: usize,
     /// Pictures in the order of the records.
     pub files: Vec<String>,
 }
@@ -127,14 +130,14 @@ pub enum CacheError {
     Row {
         /// Which.
         row: usize,
-        /// How many there are, mirrored ones included.
+        /// How many there are, mirrored ones and crops included.
         rows: usize,
     },
 }
 
 /// Cached features of one or more data sets.
 ///
-/// Rows count through the data sets in the order of their names; row `len() + i` is picture `i` mirrored.
+/// Rows count through the data sets in the order of their names; row `len() + i` is picture `i` mirrored. Behind those lie the crops.
 #[derive(Debug)]
 pub struct FeatureCache {
     sets: Vec<Set>,
@@ -149,12 +152,17 @@ struct Set {
     start: usize,
     plain: File,
     mirrored: Option<File>,
+    crops: Option<File>,
+    /// Crops of each picture.
+    each: usize,
+    /// Crops in the data sets before this one.
+    crops_before: usize,
     path: PathBuf,
 }
 
-/// A data set's index, its features and its mirrored features.
-pub fn paths(folder: &Path, set: &str) -> [PathBuf; 3] {
-    [".json", ".f16", ".flip.f16"].map(|ending| folder.join(format!("{set}{ending}")))
+/// A data set's index, its features, its mirrored features and those of its crops.
+pub fn paths(folder: &Path, set: &str) -> [PathBuf; 4] {
+    [".json", ".f16", ".flip.f16", ".crops.f16"].map(|ending| folder.join(format!("{set}{ending}")))
 }
 
 impl FeatureCache {
@@ -172,9 +180,9 @@ impl FeatureCache {
     /// Opens the data sets of these names.
     pub fn open_sets(folder: &Path, names: &[impl AsRef<str>]) -> Result<Self, CacheError> {
         let mut cache = Self { sets: Vec::new(), rows: HashMap::new(), len: 0 };
-        let mut backbone = None;
+        let (mut backbone, mut crops_before) = (None, 0);
         for name in names.iter().map(AsRef::as_ref) {
-            let [index_path, plain, mirrored] = paths(folder, name);
+            let [index_path, plain, mirrored, crops] = paths(folder, name);
             let index = read_index(&index_path)?;
             let one_backbone = *backbone.get_or_insert(index.backbone.clone()) == index.backbone;
             if index.format != FORMAT || index.record_bytes != RECORD_BYTES || !one_backbone {
@@ -190,9 +198,13 @@ impl FeatureCache {
                 start,
                 plain: open_records(&plain, index.files.len())?,
                 mirrored: if index.flipped { Some(open_records(&mirrored, index.files.len())?) } else { None },
+                crops: if index.crops > 0 { Some(open_records(&crops, index.crops * index.files.len())?) } else { None },
+                each: index.crops,
+                crops_before,
                 path: plain,
                 files: index.files,
             });
+            crops_before += index.crops * (cache.len - start);
         }
         if cache.len == 0 { Err(CacheError::Empty(folder.to_owned())) } else { Ok(cache) }
     }
@@ -210,6 +222,13 @@ impl FeatureCache {
     /// The row of a picture's mirror image.
     pub fn mirrored(&self, row: usize) -> usize {
         self.len + row
+    }
+
+    /// The rows of a picture's crops: none where its data set has none. Every other one, from the second on, is mirrored.
+    pub fn crops(&self, row: usize) -> Range<usize> {
+        let Some(set) = self.set_of(row) else { return 0..0 };
+        let start = 2 * self.len + set.crops_before + (row - set.start) * set.each;
+        start..start + set.each
     }
 
     /// The row of a picture, named as in its data set (`images/NAME`).
@@ -232,20 +251,37 @@ impl FeatureCache {
 
     /// One map of a row into `values`, which has the map's length.
     pub fn read(&self, map: Map, row: usize, values: &mut [f32]) -> Result<(), CacheError> {
-        let missing = CacheError::Row { row, rows: self.len * if self.has_mirrored() { 2 } else { 1 } };
-        let picture = if row < self.len { row } else { row - self.len };
-        let at = self.sets.partition_point(|set| set.start <= picture).saturating_sub(1);
-        let set = &self.sets[at];
-        let file = if row < self.len { Some(&set.plain) } else { set.mirrored.as_ref() };
-        let Some(file) = file.filter(|_| picture < self.len) else { return Err(missing) };
-
+        let Some((set, file, record)) = self.find(row) else {
+            let crops: usize = self.sets.iter().map(|set| set.each * set.files.len()).sum();
+            return Err(CacheError::Row { row, rows: self.len * if self.has_mirrored() { 2 } else { 1 } + crops });
+        };
         let range = map.range();
         let mut bytes = vec![0; 2 * range.len()];
-        let start = (picture - set.start) * RECORD_BYTES + 2 * range.start;
+        let start = record * RECORD_BYTES + 2 * range.start;
         file.read_exact_at(&mut bytes, start as u64).map_err(failed(&set.path))?;
         let bits: Vec<u16> = bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
         bits.reinterpret_cast::<half::f16>().convert_to_f32_slice(values);
         Ok(())
+    }
+
+    /// The data set, the file and the record in it that hold a row.
+    fn find(&self, row: usize) -> Option<(&Set, &File, usize)> {
+        if row < 2 * self.len {
+            let picture = row % self.len;
+            let set = self.set_of(picture)?;
+            let file = if row < self.len { Some(&set.plain) } else { set.mirrored.as_ref() };
+            return Some((set, file?, picture - set.start));
+        }
+        let crop = row - 2 * self.len;
+        let set = self.sets.iter().rev().find(|set| set.each > 0 && set.crops_before <= crop)?;
+        let record = crop - set.crops_before;
+        (record < set.each * set.files.len()).then_some((set, set.crops.as_ref()?, record))
+    }
+
+    /// The data set of a picture that is not mirrored.
+    fn set_of(&self, picture: usize) -> Option<&Set> {
+        let at = self.sets.partition_point(|set| set.start <= picture).checked_sub(1)?;
+        self.sets.get(at).filter(|_| picture < self.len)
     }
 
     fn set(&self, name: &str) -> Option<&Set> {
@@ -254,7 +290,7 @@ impl FeatureCache {
 }
 
 /// Version of the layout above.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 fn key(set: &str, file: &str) -> String {
     format!("{set}/{file}")
@@ -280,14 +316,16 @@ mod tests {
     use super::*;
     use half::f16;
 
-    /// A cache of pictures whose record of picture `i` is `100 i, 100 i + 1, …` (mirrored: negated), modulo 1000.
-    fn write_set(folder: &Path, set: &str, pictures: usize, first: usize, backbone: &str) {
+    /// A cache of pictures whose record of picture `i` is `100 i, 100 i + 1, …` (mirrored: negated; crop `k`: `k + 2` times that), modulo 1000.
+    fn write_set(folder: &Path, set: &str, [pictures, first, crops]: [usize; 3], backbone: &str) {
         let files = (0..pictures).map(|i| format!("images/{i}.jpg")).collect();
-        let index = Index { format: FORMAT, backbone: backbone.to_owned(), record_bytes: RECORD_BYTES, flipped: true, files };
-        let [json, plain, mirrored] = paths(folder, set);
+        let index = Index { format: FORMAT, backbone: backbone.to_owned(), record_bytes: RECORD_BYTES, flipped: true, crops, files };
+        let [json, plain, mirrored, cropped] = paths(folder, set);
         fs::write(json, serde_json::to_vec(&index).unwrap()).unwrap();
-        for (path, sign) in [(plain, 1.0), (mirrored, -1.0)] {
-            let values = (first..first + pictures).flat_map(|i| (0..RECORD).map(move |k| sign * value(i, k)));
+        let factors: Vec<f32> = (0..crops).map(|crop| crop as f32 + 2.0).collect();
+        for (path, factors) in [(plain, &[1.0][..]), (mirrored, &[-1.0]), (cropped, &factors)] {
+            let of = |i: usize| factors.iter().flat_map(move |factor| (0..RECORD).map(move |k| factor * value(i, k)));
+            let values = (first..first + pictures).flat_map(of);
             fs::write(path, values.flat_map(|x| f16::from_f32(x).to_le_bytes()).collect::<Vec<u8>>()).unwrap();
         }
     }
@@ -306,36 +344,37 @@ mod tests {
     }
 
     #[test]
-    fn rows_count_through_the_sets_and_then_through_the_mirrored() {
+    fn rows_count_through_the_sets_then_through_the_mirrored_and_then_through_the_crops() {
         let folder = tempfile::tempdir().unwrap();
-        write_set(folder.path(), "b", 3, 2, "same");
-        write_set(folder.path(), "a", 2, 0, "same");
+        write_set(folder.path(), "b", [3, 2, 2], "same");
+        write_set(folder.path(), "a", [2, 0, 0], "same");
         let cache = FeatureCache::open(folder.path()).unwrap();
         assert_eq!((cache.len(), cache.rows("b"), cache.row("b", "images/1.jpg")), (5, Some(2..5), Some(3)));
         assert_eq!(cache.row("a", "images/2.jpg"), None);
 
         let device = Device::flex();
-        let rows = [4, cache.mirrored(1), 0];
+        assert_eq!((cache.crops(1), cache.crops(3), cache.crops(5)), (10..10, 12..14, 0..0));
+        let rows = [4, cache.mirrored(1), 0, cache.crops(4).end - 1];
         for map in MAPS {
             let [tokens, channels] = map.shape();
             let found = cache.map(map, &rows, &device).unwrap();
-            assert_eq!(found.dims(), [3, tokens, channels]);
+            assert_eq!(found.dims(), [4, tokens, channels]);
             let found = found.into_data().try_into_vec::<f32>().unwrap();
             let expected = |picture: usize, sign: f32| map.range().map(move |k| sign * value(picture, k));
-            let expected: Vec<f32> = expected(4, 1.0).chain(expected(1, -1.0)).chain(expected(0, 1.0)).collect();
+            let expected: Vec<f32> = expected(4, 1.0).chain(expected(1, -1.0)).chain(expected(0, 1.0)).chain(expected(4, 3.0)).collect();
             assert!(found == expected, "{map:?}");
         }
-        assert!(matches!(cache.map(Map::Logits, &[10], &device), Err(CacheError::Row { row: 10, rows: 10 })));
+        assert!(matches!(cache.map(Map::Logits, &[16], &device), Err(CacheError::Row { row: 16, rows: 16 })));
     }
 
     #[test]
     fn unfinished_and_mixed_caches_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         assert!(matches!(FeatureCache::open(folder.path()), Err(CacheError::Empty(_))));
-        write_set(folder.path(), "a", 1, 0, "one");
-        write_set(folder.path(), "b", 1, 0, "another");
+        write_set(folder.path(), "a", [1, 0, 0], "one");
+        write_set(folder.path(), "b", [1, 0, 0], "another");
         assert!(matches!(FeatureCache::open(folder.path()), Err(CacheError::Stale(_))));
-        let [_, plain, _] = paths(folder.path(), "a");
+        let [_, plain, ..] = paths(folder.path(), "a");
         File::options().write(true).open(plain).unwrap().set_len(RECORD_BYTES as u64 - 1).unwrap();
         assert!(matches!(FeatureCache::open_sets(folder.path(), &["a"]), Err(CacheError::Length { .. })));
     }

@@ -25,6 +25,7 @@ mod embed_texts;
 mod features;
 mod ground;
 mod import;
+mod mean;
 mod pack;
 mod progress;
 mod rounded;

@@ -21,6 +21,9 @@ const POOL: usize = 24;
 /// Captions that are longer are cut there while training: one in two hundred.
 const LONGEST: usize = 26;
 
+/// Share of pictures that a crop stands for, where the cache has crops of them.
+const CROPPED: f64 = 0.4;
+
 /// Captions without pictures, and how many of them are taken: one in so many. Flickr30k's are of the kind that the pictures have already.
 const TEXTS: [(&str, usize); 2] = [("coco_captions_text.jsonl", 1), ("flickr30k_captions.jsonl", 4)];
 
@@ -146,14 +149,21 @@ impl Groups {
         groups.iter().filter_map(|&i| self.groups[i].row).collect()
     }
 
-    /// The same, half of them mirrored.
+    /// The same, many of them mirrored or crops, as far as the cache has such.
     pub fn rows(&self, groups: &[usize], cache: &FeatureCache, rng: &mut SmallRng) -> Vec<usize> {
-        let mirror = |&i: &usize| {
+        let view = |&i: &usize| {
             let group = &self.groups[i];
             let row = group.row?;
+            let mut crops = cache.crops(row);
+            if !crops.is_empty() && rng.random_bool(CROPPED) {
+                // Every other one is mirrored.
+                let step = if group.mirror { 1 } else { 2 };
+                let at = rng.random_range(0..crops.len().div_ceil(step));
+                return crops.nth(at * step);
+            }
             Some(if group.mirror && cache.has_mirrored() && rng.random() { cache.mirrored(row) } else { row })
         };
-        groups.iter().filter_map(mirror).collect()
+        groups.iter().filter_map(view).collect()
     }
 
     /// A text vector for each group: of one of its captions, or the mean of several, which is more like a picture's. L2-normalised.
