@@ -32,6 +32,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::checkpoint::{Checkpoint, Resumed, load};
 use crate::features::{FeatureCache, Map};
+use crate::mean::mean;
 use crate::progress::{Running, bar};
 use crate::schedule::Cosine;
 use dev::{Input, Judge};
@@ -50,9 +51,9 @@ pub struct Args {
     /// Folder of this part: weights and checkpoints.
     #[arg(long)]
     out: PathBuf,
-    /// Begin with these weights (a weights.bpk) instead of random ones.
+    /// Begin with these weights (a weights.bpk) instead of random ones; given more than once, with the mean of them.
     #[arg(long)]
-    init: Option<PathBuf>,
+    init: Vec<PathBuf>,
     /// Dimension of the vectors that --init was trained on, where it was smaller.
     #[arg(long)]
     init_dim: Option<usize>,
@@ -65,7 +66,7 @@ pub struct Args {
     /// Vectors of pictures to go with --teacher: a safetensors file with `vectors [rows of the cache, dim]`, f16 or f32.
     #[arg(long, conflicts_with = "joint")]
     pictures: Option<PathBuf>,
-    /// Passes over the pictures.
+    /// Passes over the pictures. With 0 the weights that it begins with are measured and written.
     #[arg(long, default_value_t = 9)]
     epochs: usize,
     /// Pictures a step, five captions each.
@@ -138,11 +139,10 @@ pub fn run(args: &Args) -> Result<()> {
 
     let device = Device::flex().autodiff();
     device.seed(args.seed);
-    let module = match &args.init {
-        Some(path) => {
-            let narrow = CaptionerConfig { joint: args.init_dim.unwrap_or(config.joint), ..config.clone() };
-            widened(load(Captioner::init(&narrow, &device), path)?, config.joint)?
-        }
+    let narrow = CaptionerConfig { joint: args.init_dim.unwrap_or(config.joint), ..config.clone() };
+    let begun = args.init.iter().map(|path| load(Captioner::init(&narrow, &device), path)).collect::<Result<Vec<_>>>()?;
+    let module = match mean(begun) {
+        Some(begun) => widened(begun, config.joint)?,
         None => Captioner::init(&config, &device),
     };
     let checkpoint = Checkpoint::new(&args.out)?;
@@ -199,6 +199,9 @@ pub fn run(args: &Args) -> Result<()> {
     }
     progress.finish();
     let averaged = ema.module(&module).with_support(support);
+    if args.epochs == 0 {
+        averaged.clone().into_record().save(checkpoint.weights())?;
+    }
     judge.report(&averaged, &cache, pictures.as_ref(), groups.texts(), specials, &checkpoint)
 }
 
