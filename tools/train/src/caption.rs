@@ -20,7 +20,7 @@ mod vectors;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use burn::module::Param;
+use burn::module::{Module, Param};
 use burn::optim::grad_clipping::GradientClippingConfig;
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Tensor};
