@@ -91,29 +91,67 @@ fn clip_224_nv12(bencher: Bencher<'_, '_>, size @ (width, height): (u32, u32)) {
     prepare(bencher, processor("CLIPImageProcessor", 224), &Source::yuv(camera(YuvFormat::Nv12, size).view(&bytes).unwrap()));
 }
 
-/// nano's, from the driver's buffer on: copied into the pool's, then read as it is.
+/// As many buffers in turn as a camera's driver and its pool have.
+const BUFFERS: usize = 4;
+
+/// What capturing costs: the driver's buffer into the pool's.
 #[divan::bench(args = CAMERAS)]
-fn squash_224_yuyv(bencher: Bencher<'_, '_>, size @ (width, height): (u32, u32)) {
-    let (driver, mut squash, mut out) = (noise(2 * (width * height) as usize), Squash::new(224, [0.485; 3], [0.229; 3]), Vec::new());
-    let mut pool = Arc::new(Vec::new());
-    bencher.bench_local(|| {
-        let buffer = Arc::get_mut(&mut pool).unwrap();
-        buffer.clear();
-        buffer.extend_from_slice(black_box(&driver));
-        let frame = Frame::yuv(camera(YuvFormat::Yuyv, size), Arc::clone(&pool), FrameMeta::still("noise")).unwrap();
-        squash.normalised(&frame, &mut out);
-    });
+fn capture_yuyv(bencher: Bencher<'_, '_>, size: (u32, u32)) {
+    let mut camera = Camera::new(size);
+    bencher.bench_local(|| black_box(camera.straight()));
 }
 
-/// The same by way of a whole RGB copy in the pool's buffer.
+/// What it costs where every frame is converted.
 #[divan::bench(args = CAMERAS)]
-fn squash_224_yuyv_by_rgb(bencher: Bencher<'_, '_>, size @ (width, height): (u32, u32)) {
-    let (driver, mut squash, mut out) = (noise(2 * (width * height) as usize), Squash::new(224, [0.485; 3], [0.229; 3]), Vec::new());
-    let mut pool = Arc::new(Vec::new());
-    bencher.bench_local(|| {
-        let buffer = Arc::get_mut(&mut pool).unwrap();
-        camera(YuvFormat::Yuyv, size).view(black_box(&driver)).unwrap().to_rgb(buffer);
-        let frame = Frame::new(width, height, Arc::clone(&pool), FrameMeta::still("noise")).unwrap();
-        squash.normalised(&frame, &mut out);
-    });
+fn capture_yuyv_to_rgb(bencher: Bencher<'_, '_>, size: (u32, u32)) {
+    let mut camera = Camera::new(size);
+    bencher.bench_local(|| black_box(camera.by_rgb()));
+}
+
+/// Captured, then nano's input of it.
+#[divan::bench(args = CAMERAS)]
+fn squash_224_yuyv(bencher: Bencher<'_, '_>, size: (u32, u32)) {
+    let (mut camera, mut squash, mut out) = (Camera::new(size), Squash::new(224, [0.485; 3], [0.229; 3]), Vec::new());
+    bencher.bench_local(|| squash.normalised(&camera.straight(), &mut out));
+}
+
+/// The same where every frame is converted.
+#[divan::bench(args = CAMERAS)]
+fn squash_224_yuyv_to_rgb(bencher: Bencher<'_, '_>, size: (u32, u32)) {
+    let (mut camera, mut squash, mut out) = (Camera::new(size), Squash::new(224, [0.485; 3], [0.229; 3]), Vec::new());
+    bencher.bench_local(|| squash.normalised(&camera.by_rgb(), &mut out));
+}
+
+/// A driver's buffers and a pool's, all used in turn.
+struct Camera {
+    layout: YuvLayout,
+    buffers: [(Vec<u8>, Arc<Vec<u8>>); BUFFERS],
+    next: usize,
+}
+
+impl Camera {
+    fn new(size @ (width, height): (u32, u32)) -> Self {
+        let buffers = std::array::from_fn(|_| (noise(2 * (width * height) as usize), Arc::default()));
+        Self { layout: camera(YuvFormat::Yuyv, size), buffers, next: 0 }
+    }
+
+    fn turn(&mut self) -> (YuvLayout, &[u8], &mut Arc<Vec<u8>>) {
+        self.next = (self.next + 1) % BUFFERS;
+        let (driver, pool) = &mut self.buffers[self.next];
+        (self.layout, driver, pool)
+    }
+
+    fn straight(&mut self) -> Frame {
+        let (layout, driver, pool) = self.turn();
+        let buffer = Arc::get_mut(pool).unwrap();
+        buffer.clear();
+        buffer.extend_from_slice(layout.view(driver).unwrap().bytes());
+        Frame::yuv(layout, Arc::clone(pool), FrameMeta::still("noise")).unwrap()
+    }
+
+    fn by_rgb(&mut self) -> Frame {
+        let (layout, driver, pool) = self.turn();
+        layout.view(driver).unwrap().to_rgb(Arc::get_mut(pool).unwrap());
+        Frame::new(layout.width, layout.height, Arc::clone(pool), FrameMeta::still("noise")).unwrap()
+    }
 }
