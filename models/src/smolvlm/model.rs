@@ -226,7 +226,7 @@ impl SmolVlm {
         let refused = |error: ocelli_preprocess::PrepareError| ModelError::Compute { stage: "preprocess", reason: error.to_string() };
         let processor = self.processor.as_ref().ok_or(ModelError::Unsupported { what: "read pictures" })?;
         let mut processor = processor.borrow_mut();
-        let source = Source::rgb(frame);
+        let source = Source::frame(frame);
         let prepared = match most {
             None => processor.prepare_source(&source),
             Some(most) => processor.prepare_tiles(&source, u32::try_from(most).unwrap_or(u32::MAX)),

@@ -5,6 +5,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`frame`] | a picture with its age: [`Frame`], [`FrameMeta`] |
+//! | [`yuv`] | a camera's pixels, and how they become RGB: [`Yuv`], [`YuvLayout`] |
 //! | [`inputs`] | a picture made ready for a model: [`Inputs`] |
 //! | [`result`] | what a model says of it: [`Embedding`], [`Detection`], [`Caption`], [`Classification`] |
 //! | [`model`] | who says it: [`Model`] with [`Embedder`], [`Grounder`] |
@@ -22,6 +23,7 @@ pub mod inputs;
 pub mod model;
 pub mod result;
 pub mod stream;
+pub mod yuv;
 
 pub use adapter::{Adapter, LowRank};
 pub use error::{ModelError, SinkError, SourceError};
@@ -34,3 +36,4 @@ pub use inputs::{InputTensor, InputValues, Inputs};
 pub use model::{Embedder, Encoded, GroundOptions, Grounder, Model, PhraseSet, Scoring};
 pub use result::{BoundingBox, Caption, Classification, Detection, Embedding, LabelScore};
 pub use stream::{FrameResult, FrameSource, Next, Sink};
+pub use yuv::{Yuv, YuvFormat, YuvLayout, YuvRange, YuvTooShort};

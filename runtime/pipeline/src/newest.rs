@@ -73,7 +73,7 @@ impl Exchange {
             }
             if let Some(frame) = slot.frame.pop_front() {
                 let dropped = std::mem::take(&mut slot.dropped);
-                return Ok(with_more_dropped(frame, dropped));
+                return Ok(Next::Frame(with_more_dropped(frame, dropped)));
             }
             if let Some(reason) = &mut slot.ended {
                 return reason.take().map_or(Ok(Next::End), Err);
@@ -83,11 +83,9 @@ impl Exchange {
     }
 }
 
-fn with_more_dropped(frame: Frame, dropped: u64) -> Next {
-    let (width, height) = (frame.width(), frame.height());
+fn with_more_dropped(frame: Frame, dropped: u64) -> Frame {
     let meta = FrameMeta { dropped: frame.meta().dropped + dropped, ..frame.meta().clone() };
-    // The buffer fitted before.
-    Frame::new(width, height, frame.into_buffer(), meta).map_or(Next::End, Next::Frame)
+    frame.with_meta(meta)
 }
 
 /// A live source in a thread of its own, of which the consumer gets the newest frame.

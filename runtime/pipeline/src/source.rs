@@ -81,15 +81,13 @@ impl FrameSource for Pictures {
         let captured_at = self.clock.now();
         let dated = |frame: Frame| {
             let meta = FrameMeta { sequence, captured_at, ..frame.meta().clone() };
-            Frame::new(frame.width(), frame.height(), frame.into_buffer(), meta)
+            frame.with_meta(meta)
         };
         match picture::decode(path).map(dated) {
-            Ok(Some(frame)) => {
+            Ok(frame) => {
                 self.any_good = true;
                 Ok(Next::Frame(frame))
             }
-            // `dated` keeps the size, so the buffer still fits.
-            Ok(None) => Ok(Next::End),
             Err(error) => Ok(Next::Bad { origin: path.to_string_lossy().into_owned(), error }),
         }
     }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`recipe`] | what an image processor does, read from Hugging Face's or OpenCLIP's description: [`Recipe`] |
 //! | [`processor`] | a picture to a model's input, as a recipe says: [`Processor`], [`Prepared`] |
-//! | [`source`] | the picture as it lies in memory, a camera's YUYV and NV12 included: [`Source`] |
+//! | [`source`] | the picture as it lies in memory, be it RGB or a camera's: [`Source`] |
 //! | [`tiles`] | a picture cut into tiles: [`Tiles`] |
 //! | [`geometry`] | from the model's input to pixels of the source picture: [`Geometry`] |
 //! | [`filter`] | how resized pixels average the picture: [`Filter`] |
@@ -37,6 +37,6 @@ pub use filter::Filter;
 pub use geometry::Geometry;
 pub use processor::{Patches, PrepareError, Prepared, Processor};
 pub use recipe::{Centre, Normalise, Recipe, RecipeError, Resize, Size};
-pub use source::{Source, SourceTooShort, YuvRange};
+pub use source::Source;
 pub use squash::{Squash, squash};
 pub use tiles::Tiles;

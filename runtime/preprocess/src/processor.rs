@@ -106,7 +106,7 @@ impl Processor {
     /// # Errors
     /// A picture that is too long for the recipe.
     pub fn prepare(&mut self, frame: &Frame) -> Result<Prepared, PrepareError> {
-        self.prepare_source(&Source::rgb(frame))
+        self.prepare_source(&Source::frame(frame))
     }
 
     /// The input made from a picture wherever it lies, equal to that of its RGB copy.

@@ -98,20 +98,20 @@ impl<W: Weight> Resample<W> {
         let slot = next % self.slots;
         let together = next.is_multiple_of(ROWS) && next + ROWS <= source.height() as usize;
         let slots = &mut self.ring[slot * stride..];
-        let (isa, least) = (self.isa, self.across.least());
+        let least = self.across.least();
         if self.columns.copies {
-            let row = source.row(isa, next, reach, 0, &mut self.read[0]);
+            let row = source.row(next, reach, 0, &mut self.read[0]);
             slots.iter_mut().zip(row).for_each(|(sample, &pixel)| *sample = W::sample(pixel));
         } else if together {
             let [a, b, c, d] = &mut self.read;
-            let rows = [(a, 0), (b, 1), (c, 2), (d, 3)].map(|(read, i)| source.row(isa, next + i, reach.clone(), least, read));
+            let rows = [(a, 0), (b, 1), (c, 2), (d, 3)].map(|(read, i)| source.row(next + i, reach.clone(), least, read));
             let (a, slots) = slots.split_at_mut(stride);
             let (b, slots) = slots.split_at_mut(stride);
             let (c, d) = slots.split_at_mut(stride);
             W::across(self.isa, &self.across, rows, [a, b, c, &mut d[..stride]]);
             return next + ROWS;
         } else {
-            let row = source.row(isa, next, reach, least, &mut self.read[0]);
+            let row = source.row(next, reach, least, &mut self.read[0]);
             W::across(self.isa, &self.across, [row], [&mut slots[..stride]]);
         }
         next + 1

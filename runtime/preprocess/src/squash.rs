@@ -2,9 +2,10 @@
 
 use ocelli_flow::Frame;
 
+use crate::passes::CHANNELS;
+use crate::source::Source;
 use crate::taps::{Taps, WEIGHT_BITS};
 
-const CHANNELS: usize = 3;
 /// Half a grey level: sums are rounded, not cut.
 const HALF: i32 = 1 << (WEIGHT_BITS - 1);
 
@@ -12,13 +13,15 @@ const HALF: i32 = 1 << (WEIGHT_BITS - 1);
 ///
 /// Equal to `Image.resize((side, side), BILINEAR)` of Pillow up to version 12: columns first, rounded to 8 bits, then rows; see [`Taps`] for the weights.
 /// (Pillow 13 begins with the rows where it expects that to be faster: up to one grey level of difference.)
-/// Weights and buffers are kept from picture to picture, so that a stream of frames of one size computes no weights and allocates nothing.
+/// A camera's pixels are read as they are, with the result of their RGB copy. Weights and buffers are kept from picture to picture, so that a stream of frames of one size computes no weights and allocates nothing.
 #[derive(Debug, Clone)]
 pub struct Squash {
     side: u32,
     source: (u32, u32),
     columns: Taps,
     rows: Taps,
+    /// One row of the source, where it cannot be read where it lies.
+    row: Vec<u8>,
     /// `[source height][side][3]`, only as far as both passes are needed.
     narrowed: Vec<u8>,
     /// `[side][side][3]`
@@ -42,6 +45,7 @@ impl Squash {
             source: (0, 0),
             columns: Taps::default(),
             rows: Taps::default(),
+            row: Vec::new(),
             narrowed: Vec::new(),
             rgb: Vec::new(),
             row_sums: Vec::new(),
@@ -53,8 +57,7 @@ impl Squash {
     pub fn normalised(&mut self, frame: &Frame, out: &mut Vec<f32>) {
         let plane = self.side as usize * self.side as usize;
         self.resize(frame);
-        // A picture that has the model's size already is read where it lies.
-        let rgb = if self.fits(frame) { frame.rgb() } else { &self.rgb };
+        let rgb = self.untouched(frame).unwrap_or(&self.rgb);
         out.clear();
         out.resize(CHANNELS * plane, 0.0);
         let (red, rest) = out.split_at_mut(plane);
@@ -70,16 +73,18 @@ impl Squash {
     /// The resized picture before it is normalised, `[side][side][3]`.
     pub fn pixels<'a>(&'a mut self, frame: &'a Frame) -> &'a [u8] {
         self.resize(frame);
-        if self.fits(frame) { frame.rgb() } else { &self.rgb }
+        self.untouched(frame).unwrap_or(&self.rgb)
     }
 
-    fn fits(&self, frame: &Frame) -> bool {
-        (frame.width(), frame.height()) == (self.side, self.side)
+    /// An RGB picture that has the model's size already is read where it lies.
+    fn untouched<'a>(&self, frame: &'a Frame) -> Option<&'a [u8]> {
+        let fits = (frame.width(), frame.height()) == (self.side, self.side);
+        (fits && frame.as_yuv().is_none()).then(|| frame.rgb())
     }
 
-    /// Fills `self.rgb` unless the frame has the right size already.
+    /// Fills `self.rgb` unless the frame is read where it lies.
     fn resize(&mut self, frame: &Frame) {
-        if self.fits(frame) {
+        if self.untouched(frame).is_some() {
             return;
         }
         let (width, height) = (frame.width(), frame.height());
@@ -91,14 +96,17 @@ impl Squash {
         let side = self.side as usize;
         self.rgb.resize(side * side * CHANNELS, 0);
         if height == self.side {
-            narrow(frame.rgb(), width as usize, &self.columns, &mut self.rgb, side);
-        } else if width == self.side {
-            shorten(frame.rgb(), &self.rows, &mut self.rgb, side, &mut self.row_sums);
+            narrow(&Source::frame(frame), &self.columns, &mut self.rgb, side, &mut self.row);
+            return;
+        }
+        let narrowed = if width == self.side && frame.as_yuv().is_none() {
+            frame.rgb()
         } else {
             self.narrowed.resize(height as usize * side * CHANNELS, 0);
-            narrow(frame.rgb(), width as usize, &self.columns, &mut self.narrowed, side);
-            shorten(&self.narrowed, &self.rows, &mut self.rgb, side, &mut self.row_sums);
-        }
+            narrow(&Source::frame(frame), &self.columns, &mut self.narrowed, side, &mut self.row);
+            &self.narrowed
+        };
+        shorten(narrowed, &self.rows, &mut self.rgb, side, &mut self.row_sums);
     }
 }
 
@@ -109,9 +117,15 @@ pub fn squash(frame: &Frame, side: u32, mean: [f32; 3], std: [f32; 3]) -> Vec<f3
     out
 }
 
-/// Resizes every row of `source` (`width` pixels) to `side` pixels.
-fn narrow(source: &[u8], width: usize, columns: &Taps, target: &mut [u8], side: usize) {
-    for (row, target) in source.chunks_exact(width * CHANNELS).zip(target.chunks_exact_mut(side * CHANNELS)) {
+/// Resizes every row of `source` to `side` pixels. `buffer` is scratch for one row.
+fn narrow(source: &Source<'_>, columns: &Taps, target: &mut [u8], side: usize, buffer: &mut Vec<u8>) {
+    let width = source.width() as usize;
+    for (y, target) in target.chunks_exact_mut(side * CHANNELS).enumerate() {
+        let row = source.row(y, 0..width, 0, buffer);
+        if width == side {
+            target.copy_from_slice(row);
+            continue;
+        }
         let (row, _) = row.as_chunks::<CHANNELS>();
         for ((first, weights), target) in columns.iter().zip(target.as_chunks_mut::<CHANNELS>().0) {
             let mut sums = [HALF; CHANNELS];

@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use ocelli_flow::{BoundingBox, Frame};
-use ocelli_preprocess::{Centre, Filter, Normalise, PrepareError, Prepared, Processor, Recipe, Resize, Size, Source, YuvRange};
+use ocelli_flow::{BoundingBox, Frame, FrameMeta, YuvFormat, YuvLayout, YuvRange};
+use ocelli_preprocess::{Centre, Filter, Normalise, PrepareError, Prepared, Processor, Recipe, Resize, Size, Source, Squash};
 use proptest::prelude::*;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
@@ -113,7 +113,7 @@ fn buffers_are_kept() {
     let mut prepared = processor.prepare(&frame).unwrap();
     let (at, first) = (prepared.values.as_ptr(), prepared.clone());
     prepared.values.fill(9.0);
-    processor.prepare_into(&Source::rgb(&frame), &mut prepared).unwrap();
+    processor.prepare_into(&Source::frame(&frame), &mut prepared).unwrap();
     assert_eq!((prepared.values.as_ptr(), &prepared), (at, &first));
 }
 
@@ -196,20 +196,28 @@ proptest! {
 
     #[test]
     fn a_cameras_pixels_give_what_their_rgb_copy_gives(
-        recipe in recipes(), (width, height) in (1u32..90, 1u32..90), padding in 0u32..9, full in any::<bool>(), planes in any::<bool>(),
+        recipe in recipes(), (width, height) in (1u32..90, 1u32..90), padding in 0u32..9, full in any::<bool>(),
+        planes in any::<bool>(), side in 1u32..90, fit in 0u8..6,
     ) {
         let range = if full { YuvRange::Full } else { YuvRange::Limited };
-        let bytes = made(200, 200).into_buffer();
-        let source = if planes {
-            Source::nv12(width, height, width.next_multiple_of(2) + padding, range, &bytes).unwrap()
-        } else {
-            Source::yuyv(width, height, width.next_multiple_of(2) * 2 + padding, range, &bytes).unwrap()
+        // A squash to either side or to both skips passes.
+        let (side, width, height) = match fit {
+            0 => (width, width, height),
+            1 => (height, width, height),
+            2 => (side, side, side),
+            _ => (side, width, height),
         };
-        let copy = Processor::new(plain(None, Filter::Nearest, None)).unwrap().prepare_source(&source).unwrap().values;
-        let plane = (width * height) as usize;
-        let rgb: Vec<u8> = (0..3 * plane).map(|i| copy[i % 3 * plane + i / 3] as u8).collect();
-        let copy = Frame::new(width, height, rgb, ocelli_flow::FrameMeta::still("copy")).unwrap();
+        let (format, least) = if planes { (YuvFormat::Nv12, width) } else { (YuvFormat::Yuyv, width.next_multiple_of(2) * 2) };
+        let layout = YuvLayout { format, width, height, stride: least + padding, range };
+        let frame = Frame::yuv(layout, made(200, 200).rgb().to_vec(), FrameMeta::still("camera")).unwrap();
+        let copy = Frame::new(width, height, frame.rgb().to_vec(), FrameMeta::still("copy")).unwrap();
         let mut processor = Processor::new(recipe).unwrap();
-        prop_assert_eq!(processor.prepare_source(&source), processor.prepare(&copy));
+        prop_assert_eq!(processor.prepare(&frame), processor.prepare(&copy));
+        let mut squash = Squash::new(side, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+        let [mut straight, mut wanted] = [vec![], vec![]];
+        squash.normalised(&frame, &mut straight);
+        squash.normalised(&copy, &mut wanted);
+        prop_assert_eq!(straight, wanted);
+        prop_assert_eq!(squash.pixels(&frame).to_vec(), squash.pixels(&copy));
     }
 }

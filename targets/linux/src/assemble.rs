@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ocelli_flow::{Frame, FrameMeta, Next, SourceError};
+use ocelli_flow::{FrameMeta, Next, SourceError};
 use ocelli_pipeline::Pool;
 
 use crate::pixels::Layout;
@@ -46,23 +46,19 @@ impl Assembler {
         if info.damaged {
             return Some(self.bad("the driver marked the frame as damaged; a loose cable or too little USB bandwidth".to_owned()));
         }
-        let (layout, mut size) = (self.layout, (0, 0));
-        let filled = self.pool.fill(|rgb| layout.to_rgb(bytes, rgb).map(|found| size = found));
+        let (layout, mut size) = (self.layout, [0, 0]);
+        let filled = self.pool.fill(|pixels| layout.read(bytes, pixels).map(|found| size = found));
         let Some(filled) = filled else {
             self.dropped += 1;
             return None;
         };
-        let rgb = match filled {
-            Ok(rgb) => rgb,
-            Err(reason) => return Some(self.bad(reason)),
-        };
         let meta = FrameMeta { origin: Arc::clone(&self.device), sequence, captured_at: info.captured_at, dropped: self.dropped };
-        match Frame::new(size.0, size.1, rgb, meta) {
-            Some(frame) => {
+        match filled.and_then(|pixels| layout.frame(size, pixels, meta)) {
+            Ok(frame) => {
                 self.dropped = 0;
                 Some(Next::Frame(frame))
             }
-            None => Some(self.bad("the frame has no pixels".to_owned())),
+            Err(reason) => Some(self.bad(reason)),
         }
     }
 
@@ -75,13 +71,17 @@ impl Assembler {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ocelli_preprocess::YuvRange;
+    use ocelli_flow::{Frame, YuvRange};
 
     use crate::pixels::PixelFormat;
 
     fn assembler() -> Assembler {
-        let layout = Layout { format: PixelFormat::Grey, width: 2, height: 1, stride: 2, range: YuvRange::Limited };
-        Assembler::new("/dev/fake".into(), layout)
+        of_format(PixelFormat::Grey, 2)
+    }
+
+    /// Pictures of 2 x 1 pixels.
+    fn of_format(format: PixelFormat, stride: u32) -> Assembler {
+        Assembler::new("/dev/fake".into(), Layout { format, width: 2, height: 1, stride, range: YuvRange::Full })
     }
 
     fn info(sequence: u32) -> BufferInfo {
@@ -124,5 +124,25 @@ mod tests {
         assert_eq!(held[0].rgb()[0], 0, "shared pixels are never written");
         held.remove(0);
         assert_eq!(good(assembler.frame(&[9, 9], info(6))).meta().dropped, 2);
+    }
+
+    #[test]
+    fn luma_and_chroma_go_through_the_pool_as_they_are() {
+        let mut assembler = of_format(PixelFormat::Yuyv, 6);
+        let frame = good(assembler.frame(&[10, 128, 20, 128, 0, 0, 77], info(0)));
+        let at = frame.as_yuv().unwrap().bytes().as_ptr();
+        assert_eq!(frame.as_yuv().unwrap().bytes(), [10, 128, 20, 128, 0, 0]);
+        assert_eq!(frame.rgb(), [10, 10, 10, 20, 20, 20]);
+        // Nor does an RGB copy keep the buffer.
+        drop(frame);
+        let held: Vec<Frame> = (1..=BUFFERS as u32).map(|n| good(assembler.frame(&[n as u8, 128, 0, 128], info(n)))).collect();
+        assert!(assembler.frame(&[9; 4], info(9)).is_none());
+        assert_eq!(held[0].as_yuv().unwrap().bytes().as_ptr(), at, "the same buffer again");
+        assert_eq!(held[0].rgb(), [1, 1, 1, 0, 0, 0]);
+        drop(held);
+        let Some(Next::Bad { error: SourceError::Camera { reason, .. }, .. }) = assembler.frame(&[1, 2, 3], info(10)) else {
+            panic!("too short");
+        };
+        assert_eq!(reason, "the driver gave too little: 2 x 1 pixels of YUYV take 4 bytes, but there are 3");
     }
 }

@@ -6,9 +6,8 @@ use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ocelli_flow::{FrameSource, Next, SourceError};
+use ocelli_flow::{FrameSource, Next, SourceError, YuvRange};
 use ocelli_pipeline::{Clock, Monotonic};
-use ocelli_preprocess::YuvRange;
 use v4l::buffer::{Flags, Type};
 use v4l::capability;
 use v4l::format::{Colorspace, Quantization};

@@ -8,7 +8,7 @@
 //! | [`trouble`] | what can be wrong with a device, and what to do about it |
 //! | [`sequence`] | the driver's frame counter, and what it says of lost frames |
 //! | [`assemble`] | a driver's buffer to a frame from a fixed pool |
-//! | [`pixels`] | YUYV, NV12, RGB, grey and Motion JPEG to RGB |
+//! | [`pixels`] | YUYV and NV12 as they are; RGB, grey and Motion JPEG to RGB |
 //!
 //! Bindings of the kernel's interface are in `v4l2-sys/`. No unsafe code here: the `v4l` crate makes the system calls.
 #![forbid(unsafe_code)]

@@ -1,7 +1,9 @@
-//! What cameras deliver, to RGB.
+//! What cameras deliver: luma and chroma, which stay as they are, and all else, which becomes RGB.
 
+use std::sync::Arc;
+
+use ocelli_flow::{Frame, FrameMeta, YuvFormat, YuvLayout, YuvRange};
 use ocelli_pipeline::picture;
-use ocelli_preprocess::{Source, YuvRange};
 
 /// The pixel formats that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,17 +53,17 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Converts one buffer into `rgb`, which is resized to fit; returns width and height, which for JPEG are those of the JPEG.
-    pub fn to_rgb(&self, bytes: &[u8], rgb: &mut Vec<u8>) -> Result<(u32, u32), String> {
-        match self.format {
-            PixelFormat::Jpeg => return picture::decode_camera_jpeg(bytes, rgb),
-            PixelFormat::Yuyv | PixelFormat::Nv12 => {
-                let open = if self.format == PixelFormat::Yuyv { Source::yuyv } else { Source::nv12 };
-                let source = open(self.width, self.height, self.stride, self.range, bytes);
-                source.map_err(|error| format!("the driver gave too little: {error}"))?.to_rgb(rgb);
-                return Ok((self.width, self.height));
-            }
-            PixelFormat::Rgb | PixelFormat::Bgr | PixelFormat::Grey => {}
+    /// Copies the driver's buffer into `pixels`, which is resized to fit: YUYV and NV12 as they are, all else as RGB. Returns width and
+    /// height, which for JPEG are those of the JPEG.
+    pub fn read(&self, bytes: &[u8], pixels: &mut Vec<u8>) -> Result<[u32; 2], String> {
+        if let Some(yuv) = self.yuv() {
+            let picture = yuv.view(bytes).map_err(|error| format!("the driver gave too little: {error}"))?;
+            pixels.clear();
+            pixels.extend_from_slice(picture.bytes());
+            return Ok([self.width, self.height]);
+        }
+        if self.format == PixelFormat::Jpeg {
+            return picture::decode_camera_jpeg(bytes, pixels).map(|(width, height)| [width, height]);
         }
         let (width, height) = (self.width as usize, self.height as usize);
         let row_bytes = width * if self.format == PixelFormat::Grey { 1 } else { 3 };
@@ -71,8 +73,8 @@ impl Layout {
         if bytes.len() < needed {
             return Err(format!("the driver gave {} of {needed} bytes of the frame", bytes.len()));
         }
-        rgb.resize(3 * width * height, 0);
-        for (y, out) in rgb.chunks_exact_mut(3 * width.max(1)).enumerate() {
+        pixels.resize(3 * width * height, 0);
+        for (y, out) in pixels.chunks_exact_mut(3 * width.max(1)).enumerate() {
             let row = &bytes[y * stride..y * stride + row_bytes];
             let (out, _) = out.as_chunks_mut::<3>();
             match self.format {
@@ -87,7 +89,26 @@ impl Layout {
                 PixelFormat::Jpeg | PixelFormat::Yuyv | PixelFormat::Nv12 => {}
             }
         }
-        Ok((self.width, self.height))
+        Ok([self.width, self.height])
+    }
+
+    /// The frame whose pixels, of this width and height, [`read`](Self::read) wrote.
+    pub fn frame(&self, [width, height]: [u32; 2], pixels: Arc<Vec<u8>>, meta: FrameMeta) -> Result<Frame, String> {
+        match self.yuv() {
+            Some(yuv) => Frame::yuv(yuv, pixels, meta).map_err(|error| error.to_string()),
+            None => Frame::new(width, height, pixels, meta).ok_or_else(|| "the frame has no pixels".to_owned()),
+        }
+    }
+
+    /// The layout of luma and chroma, if that is what comes.
+    fn yuv(&self) -> Option<YuvLayout> {
+        let format = match self.format {
+            PixelFormat::Yuyv => YuvFormat::Yuyv,
+            PixelFormat::Nv12 => YuvFormat::Nv12,
+            PixelFormat::Jpeg | PixelFormat::Rgb | PixelFormat::Bgr | PixelFormat::Grey => return None,
+        };
+        let Self { width, height, stride, range, .. } = *self;
+        Some(YuvLayout { format, width, height, stride, range })
     }
 }
 

@@ -2,6 +2,14 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// What a frame of this buffer gives those who ask for RGB.
+fn rgb(layout: Layout, bytes: &[u8]) -> Result<([u32; 2], Vec<u8>), String> {
+    let mut pixels = Vec::new();
+    let size = layout.read(bytes, &mut pixels)?;
+    let frame = layout.frame(size, Arc::new(pixels), FrameMeta::still("/dev/fake"))?;
+    Ok(([frame.width(), frame.height()], frame.rgb().to_vec()))
+}
+
 fn layout(format: PixelFormat, width: u32, height: u32, stride: u32) -> Layout {
     Layout { format, width, height, stride, range: YuvRange::Limited }
 }
@@ -16,8 +24,8 @@ fn yuyv_shares_chroma_between_two_pixels_and_skips_padding() {
     let [y, u, v] = RED_YUV;
     let row = [y, u, y, v, 235, 128, 16, 128];
     let bytes = [row.as_slice(), &[9, 9], &row].concat();
-    let mut rgb = Vec::new();
-    assert_eq!(layout(PixelFormat::Yuyv, 4, 2, 10).to_rgb(&bytes, &mut rgb), Ok((4, 2)));
+    let (size, rgb) = rgb(layout(PixelFormat::Yuyv, 4, 2, 10), &bytes).unwrap();
+    assert_eq!(size, [4, 2]);
     let near_red = rgb[0..3].iter().zip(RED).all(|(&a, b)| a.abs_diff(b) <= 2);
     assert!(near_red, "{rgb:?}");
     assert_eq!((&rgb[6..9], &rgb[9..12]), (&WHITE[..], &[0; 3][..]));
@@ -33,8 +41,8 @@ fn nv12_shares_chroma_between_four_pixels() {
         y, y, 16, 235,
         u, v, 128, 128,
     ];
-    let mut rgb = Vec::new();
-    assert_eq!(layout(PixelFormat::Nv12, 4, 2, 4).to_rgb(&bytes, &mut rgb), Ok((4, 2)));
+    let (size, rgb) = rgb(layout(PixelFormat::Nv12, 4, 2, 4), &bytes).unwrap();
+    assert_eq!(size, [4, 2]);
     let pixel = |x: usize, y: usize| &rgb[3 * (4 * y + x)..][..3];
     for (x, y) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
         assert!(pixel(x, y).iter().zip(RED).all(|(&a, b)| a.abs_diff(b) <= 2), "{rgb:?}");
@@ -44,13 +52,10 @@ fn nv12_shares_chroma_between_four_pixels() {
 
 #[test]
 fn rgb_bgr_and_grey() {
-    let mut rgb = Vec::new();
-    layout(PixelFormat::Rgb, 1, 2, 4).to_rgb(&[1, 2, 3, 0, 4, 5, 6], &mut rgb).unwrap();
-    assert_eq!(rgb, [1, 2, 3, 4, 5, 6]);
-    layout(PixelFormat::Bgr, 2, 1, 0).to_rgb(&[1, 2, 3, 4, 5, 6], &mut rgb).unwrap();
-    assert_eq!(rgb, [3, 2, 1, 6, 5, 4]);
-    layout(PixelFormat::Grey, 2, 1, 0).to_rgb(&[7, 8], &mut rgb).unwrap();
-    assert_eq!(rgb, [7, 7, 7, 8, 8, 8]);
+    let rgb = |format, [width, height, stride]: [u32; 3], bytes: &[u8]| rgb(layout(format, width, height, stride), bytes).unwrap().1;
+    assert_eq!(rgb(PixelFormat::Rgb, [1, 2, 4], &[1, 2, 3, 0, 4, 5, 6]), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(rgb(PixelFormat::Bgr, [2, 1, 0], &[1, 2, 3, 4, 5, 6]), [3, 2, 1, 6, 5, 4]);
+    assert_eq!(rgb(PixelFormat::Grey, [2, 1, 0], &[7, 8]), [7, 7, 7, 8, 8, 8]);
 }
 
 proptest! {
@@ -63,8 +68,7 @@ proptest! {
         stride in 0u32..70,
         bytes in prop::collection::vec(any::<u8>(), 0..2000),
     ) {
-        let mut rgb = Vec::new();
-        if let Ok((w, h)) = layout(format, width, height, stride).to_rgb(&bytes, &mut rgb) {
+        if let Ok(([w, h], rgb)) = rgb(layout(format, width, height, stride), &bytes) {
             prop_assert_eq!(rgb.len() as u32, 3 * w * h);
         }
     }

@@ -7,6 +7,22 @@ fn noise(len: usize) -> Vec<u8> {
     (0..len as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }
 
+fn layout(format: YuvFormat, [width, height, stride]: [u32; 3], range: YuvRange) -> YuvLayout {
+    YuvLayout { format, width, height, stride, range }
+}
+
+/// The same picture, converted without vectors.
+fn portable(yuv: Yuv<'_>) -> Yuv<'_> {
+    Yuv {
+        convert: Converter {
+            #[cfg(target_arch = "x86_64")]
+            token: None,
+            ..yuv.convert
+        },
+        ..yuv
+    }
+}
+
 /// BT.601 in f64.
 fn equations(range: YuvRange, luma: u8, u: u8, v: u8) -> [f64; 3] {
     let (black, y, c) = if range == YuvRange::Full { (0.0, 1.0, 1.0) } else { (16.0, 255.0 / 219.0, 255.0 / 224.0) };
@@ -23,14 +39,13 @@ proptest! {
         let even = width.next_multiple_of(2) as usize;
         let quads = noise(2 * even * height as usize);
         let planes = noise(even * (height + height.div_ceil(2)) as usize);
-        let yuyv = Source::yuyv(width, height, 0, range, &quads).unwrap();
-        let nv12 = Source::nv12(width, height, even as u32, range, &planes).unwrap();
-        for isa in [Isa::Portable, Isa::detect()] {
-            for (source, planar) in [(&yuyv, false), (&nv12, true)] {
-                let mut buffer = Vec::new();
-                let row = source.row(isa, y, columns.clone(), 0, &mut buffer);
-                prop_assert_eq!(row.len(), 3 * columns.len());
-                for (x, pixel) in columns.clone().zip(row.as_chunks::<3>().0) {
+        let yuyv = layout(YuvFormat::Yuyv, [width, height, 0], range).view(&quads).unwrap();
+        let nv12 = layout(YuvFormat::Nv12, [width, height, even as u32], range).view(&planes).unwrap();
+        for (yuv, planar) in [(yuyv, false), (nv12, true)] {
+            for yuv in [yuv, portable(yuv)] {
+                let mut row = vec![[0; 3]; columns.len()];
+                yuv.row(y, columns.clone(), &mut row);
+                for (x, pixel) in columns.clone().zip(&row) {
                     let [luma, u, v] = if planar {
                         let chroma = &planes[(height as usize + y / 2) * even..];
                         [planes[y * even + x], chroma[x & !1], chroma[x | 1]]
@@ -50,13 +65,25 @@ proptest! {
 #[test]
 fn short_buffers_are_refused() {
     let bytes = noise(100);
-    let error = Source::yuyv(8, 8, 0, YuvRange::Limited, &bytes).unwrap_err();
+    let [yuyv, nv12] = [YuvFormat::Yuyv, YuvFormat::Nv12].map(|format| move |size| layout(format, size, YuvRange::Limited));
+    let error = yuyv([8, 8, 0]).view(&bytes).unwrap_err();
     assert_eq!(error.to_string(), "8 x 8 pixels of YUYV take 128 bytes, but there are 100");
-    assert!(Source::yuyv(5, 8, 12, YuvRange::Limited, &bytes[..96]).is_ok());
-    assert!(Source::nv12(8, 8, 0, YuvRange::Full, &bytes[..95]).is_err());
-    assert!(Source::nv12(8, 8, 0, YuvRange::Full, &bytes[..96]).is_ok());
-    assert!(Source::nv12(0, 8, 0, YuvRange::Full, &bytes).is_err());
-    assert!(Source::yuyv(u32::MAX, u32::MAX, u32::MAX, YuvRange::Full, &bytes).is_err());
+    assert_eq!(yuyv([5, 8, 12]).view(&bytes).unwrap().bytes(), &bytes[..96]);
+    assert!(nv12([8, 8, 0]).view(&bytes[..95]).is_err());
+    assert!(nv12([8, 8, 0]).view(&bytes[..96]).is_ok());
+    assert!(nv12([0, 8, 0]).view(&bytes).is_err());
+    assert!(yuyv([u32::MAX; 3]).view(&bytes).is_err());
+}
+
+#[test]
+fn a_v_that_is_missing_is_grey_in_every_row() {
+    // Three columns without padding: V of the last one has no place.
+    let bytes = [[100; 12].as_slice(), &[128, 128, 200, 90, 90, 200]].concat();
+    let mut rgb = Vec::new();
+    layout(YuvFormat::Nv12, [3, 4, 0], YuvRange::Full).view(&bytes).unwrap().to_rgb(&mut rgb);
+    for row in rgb.chunks(9) {
+        assert_eq!((row[6], row[8]), (100, 100 + 128), "no red without V; blue is U's");
+    }
 }
 
 /// BT.601 as the recommendation states it, in f64.
