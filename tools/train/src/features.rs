@@ -316,13 +316,13 @@ mod tests {
     use super::*;
     use half::f16;
 
-    /// A cache of pictures whose record of picture `i` is `100 i, 100 i + 1, …` (mirrored: negated; crop `k`: `k + 2` times that), modulo 1000.
+    /// A cache of pictures whose record of picture `i` is `100 i, 100 i + 1, …` (mirrored: negated; crop `k`: halved `k + 1` times), modulo 1000.
     fn write_set(folder: &Path, set: &str, [pictures, first, crops]: [usize; 3], backbone: &str) {
         let files = (0..pictures).map(|i| format!("images/{i}.jpg")).collect();
         let index = Index { format: FORMAT, backbone: backbone.to_owned(), record_bytes: RECORD_BYTES, flipped: true, crops, files };
         let [json, plain, mirrored, cropped] = paths(folder, set);
         fs::write(json, serde_json::to_vec(&index).unwrap()).unwrap();
-        let factors: Vec<f32> = (0..crops).map(|crop| crop as f32 + 2.0).collect();
+        let factors: Vec<f32> = (0..crops).map(|crop| 0.5f32.powi(crop as i32 + 1)).collect();
         for (path, factors) in [(plain, &[1.0][..]), (mirrored, &[-1.0]), (cropped, &factors)] {
             let of = |i: usize| factors.iter().flat_map(move |factor| (0..RECORD).map(move |k| factor * value(i, k)));
             let values = (first..first + pictures).flat_map(of);
@@ -361,7 +361,7 @@ mod tests {
             assert_eq!(found.dims(), [4, tokens, channels]);
             let found = found.into_data().try_into_vec::<f32>().unwrap();
             let expected = |picture: usize, sign: f32| map.range().map(move |k| sign * value(picture, k));
-            let expected: Vec<f32> = expected(4, 1.0).chain(expected(1, -1.0)).chain(expected(0, 1.0)).chain(expected(4, 3.0)).collect();
+            let expected: Vec<f32> = expected(4, 1.0).chain(expected(1, -1.0)).chain(expected(0, 1.0)).chain(expected(4, 0.25)).collect();
             assert!(found == expected, "{map:?}");
         }
         assert!(matches!(cache.map(Map::Logits, &[16], &device), Err(CacheError::Row { row: 16, rows: 16 })));
