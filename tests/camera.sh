@@ -19,7 +19,7 @@ busybox=$(command -v busybox) && ! ldd "$busybox" > /dev/null 2>&1 || { echo "sk
 
 if ! ls "$cache"/boot/vmlinuz-* > /dev/null 2>&1; then
     mkdir -p "$cache"
-    kernel=$(apt-cache depends linux-image-amd64 2> /dev/null | awk '/Depends:/ { print $2; exit }')
+    kernel=$( { apt-cache depends linux-image-amd64 2> /dev/null || true; } | awk '/Depends:/ && !n++ { print $2 }')
     (cd "$cache" && [ -n "$kernel" ] && apt-get download -qq "$kernel" && dpkg -x "$kernel"_*.deb . && rm -f "$kernel"_*.deb) \
         || { echo "skipped: no kernel from the package archive"; exit 0; }
 fi
@@ -59,10 +59,11 @@ INIT
 chmod +x "$root/init"
 (cd "$root" && find . | cpio -o -H newc --quiet | gzip -1) > "$work/initrd.gz"
 
-timeout 300 qemu-system-x86_64 -cpu max -m 1500 -smp 2 -nographic -no-reboot -kernel "$cache"/boot/vmlinuz-* -initrd "$work/initrd.gz" \
-    -append "console=ttyS0 quiet panic=-1" < /dev/null 2>&1 | tr -d '\r' | sed 's/\x1b[^A-Za-z]*[A-Za-z]//g; s/\x1bc//g' > "$work/console"
-
 wrong() { echo "camera: $*" >&2; cat "$work/console" >&2; exit 1; }
+timeout 300 qemu-system-x86_64 -cpu max -m 1500 -smp 2 -nographic -no-reboot -kernel "$cache"/boot/vmlinuz-* -initrd "$work/initrd.gz" \
+    -append "console=ttyS0 quiet panic=-1" < /dev/null 2>&1 | tr -d '\r' | sed 's/\x1b[^A-Za-z]*[A-Za-z]//g; s/\x1bc//g' > "$work/console" \
+    || wrong "the virtual machine did not end as it should"
+
 grep -q '^@code 0$' "$work/console" || wrong "run did not end with 0"
 grep -q '^@absent 2 .*no such camera' "$work/console" || wrong "an absent camera is not said to be"
 [ "$(grep -c '^@drawn /out/video0-' "$work/console")" -eq 5 ] || wrong "not five annotated pictures"

@@ -148,6 +148,11 @@ pub fn run(args: &Args) -> Result<()> {
     let checkpoint = Checkpoint::new(&args.out)?;
     let clipping = GradientClippingConfig::Norm(1.0);
     let optimizer = AdamWConfig::new().with_weight_decay(WEIGHT_DECAY).with_epsilon(1e-8).with_grad_clipping(Some(clipping)).init();
+    let fresh = !args.init.is_empty() && !checkpoint.file("state.json").exists();
+    ensure!(
+        args.epochs > 0 || fresh || args.only_dev,
+        "--epochs 0 writes the weights of --init: give some, and an --out without a training in it"
+    );
     let Resumed { mut module, mut ema, mut optimizer, mut state } = checkpoint.resume(module, EMA_DECAY, optimizer)?;
     let support = vectors::support(&groups.text_vectors()?, config.support, args.seed);
     let support = Tensor::from_data(support, &Device::flex());
@@ -199,7 +204,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     progress.finish();
     let averaged = ema.module(&module).with_support(support);
-    if args.epochs == 0 {
+    if args.epochs == 0 && !args.only_dev {
         averaged.clone().into_record().save(checkpoint.weights())?;
     }
     judge.report(&averaged, &cache, pictures.as_ref(), groups.texts(), specials, &checkpoint)

@@ -138,6 +138,8 @@ pub fn run(args: &Args) -> Result<()> {
         .with_epsilon(1e-8)
         .with_grad_clipping(Some(GradientClippingConfig::Norm(1.0)))
         .init();
+    let fresh = !args.init.is_empty() && !checkpoint.file("state.json").exists();
+    ensure!(args.epochs > 0 || fresh, "--epochs 0 writes the weights of --init: give some, and an --out without a training in it");
     let Resumed { module: mut joint, mut ema, mut optimizer, mut state } = checkpoint.resume(joint, EMA_DECAY, optimizer)?;
 
     let kinds = Texts::new(&tokenizer, &data.kinds.iter().map(|kind| format!("a photo of a {kind}")).collect::<Vec<_>>())?;
