@@ -17,14 +17,19 @@ done
 busybox=$(command -v busybox) && ! ldd "$busybox" > /dev/null 2>&1 || { echo "skipped: no static busybox"; exit 0; }
 [ "$(uname -m)" = x86_64 ] || { echo "skipped: for x86-64"; exit 0; }
 
-if ! ls "$cache"/boot/vmlinuz-* > /dev/null 2>&1; then
-    mkdir -p "$cache"
+if [ ! -d "$cache" ]; then
     kernel=$( { apt-cache depends linux-image-amd64 2> /dev/null || true; } | awk '/Depends:/ && !n++ { print $2 }')
-    (cd "$cache" && [ -n "$kernel" ] && apt-get download -qq "$kernel" && dpkg -x "$kernel"_*.deb . && rm -f "$kernel"_*.deb) \
+    # Whole or not at all: an unpacking that was broken off leaves no cache.
+    part=$cache.part
+    rm -rf "$part"
+    mkdir -p "$part"
+    (cd "$part" && [ -n "$kernel" ] && apt-get download -qq "$kernel" && dpkg -x "$kernel"_*.deb . && rm -f "$kernel"_*.deb) \
         || { echo "skipped: no kernel from the package archive"; exit 0; }
+    version=$(ls "$part/lib/modules")
+    depmod -b "$part" "$version"
+    mv "$part" "$cache"
 fi
 version=$(ls "$cache/lib/modules")
-[ -e "$cache/lib/modules/$version/modules.dep" ] || depmod -b "$cache" "$version"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -60,7 +65,7 @@ chmod +x "$root/init"
 (cd "$root" && find . | cpio -o -H newc --quiet | gzip -1) > "$work/initrd.gz"
 
 wrong() { echo "camera: $*" >&2; cat "$work/console" >&2; exit 1; }
-timeout 300 qemu-system-x86_64 -cpu max -m 1500 -smp 2 -nographic -no-reboot -kernel "$cache"/boot/vmlinuz-* -initrd "$work/initrd.gz" \
+timeout 300 qemu-system-x86_64 -cpu max -m 1500 -smp 2 -nographic -no-reboot -kernel "$cache/boot/vmlinuz-$version" -initrd "$work/initrd.gz" \
     -append "console=ttyS0 quiet panic=-1" < /dev/null 2>&1 | tr -d '\r' | sed 's/\x1b[^A-Za-z]*[A-Za-z]//g; s/\x1bc//g' > "$work/console" \
     || wrong "the virtual machine did not end as it should"
 

@@ -136,8 +136,17 @@ impl<'a> Yuv<'a> {
         }
     }
 
-    /// The pixels `columns` of row `y` as RGB into `out`, which has as many. All of them have to be in the picture.
+    /// The pixels `columns` of row `y` as RGB into `out`.
+    ///
+    /// # Panics
+    /// Where they are not all in the picture, or `out` has not as many.
     pub fn row(&self, y: usize, columns: Range<usize>, out: &mut [[u8; CHANNELS]]) {
+        let YuvLayout { width, height, .. } = self.layout;
+        assert!(y < height as usize && columns.end <= width as usize, "row {y}, columns {columns:?} of {width} x {height} pixels");
+        assert!(out.len() == columns.len(), "{} pixels for columns {columns:?}", out.len());
+        if out.is_empty() {
+            return;
+        }
         let row = &self.bytes[y * self.stride..];
         match self.layout.format {
             YuvFormat::Yuyv => self.convert.quads(&row[columns.start / 2 * 4..], columns.start % 2, out),

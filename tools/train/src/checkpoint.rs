@@ -7,7 +7,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::store::ModuleRecord;
@@ -48,6 +48,12 @@ impl Checkpoint {
     /// A file of this part.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.join(name)
+    }
+
+    /// Fails where a training lies in the folder already, which other weights must not take the place of.
+    pub fn ensure_new(&self) -> Result<()> {
+        ensure!(!self.file("state.json").exists(), "{} holds a training: give another folder with --out", self.folder.display());
+        Ok(())
     }
 
     /// Keeps all that is needed to go on. The state is written last: without it there is nothing to go on from.

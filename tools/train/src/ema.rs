@@ -38,6 +38,14 @@ impl Ema {
     }
 }
 
+/// A parameter's values in one row, off the autodiff device.
+pub fn flat<const D: usize>(param: &Param<Tensor<D>>) -> Tensor<1> {
+    let value = param.val();
+    let value = if value.device().is_autodiff() { value.inner() } else { value };
+    let count = value.shape().num_elements();
+    value.reshape([count])
+}
+
 struct Average<'a> {
     values: &'a mut HashMap<ParamId, Tensor<1>>,
     decay: f64,
@@ -45,10 +53,7 @@ struct Average<'a> {
 
 impl ModuleVisitor for Average<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let value = param.val();
-        let value = if value.device().is_autodiff() { value.inner() } else { value };
-        let count = value.shape().num_elements();
-        let value = value.reshape([count]);
+        let value = flat(param);
         let next = match self.values.remove(&param.id) {
             Some(average) => average.mul_scalar(self.decay) + value.mul_scalar(1.0 - self.decay),
             None => value,

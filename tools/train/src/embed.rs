@@ -22,7 +22,7 @@ use rand::{Rng, SeedableRng};
 use crate::checkpoint::{Checkpoint, Resumed, load};
 use crate::embed_data::{EmbedData, evaluate};
 use crate::embed_texts::{Pairs, Teacher, Texts};
-use crate::features::{FeatureCache, Map};
+use crate::features::Map;
 use crate::mean::mean;
 use crate::pack::{INT4, recipe};
 use crate::progress::{Running, bar};
@@ -95,8 +95,6 @@ const TEACHER_TEXTS: usize = 64;
 const PUSHED: usize = 64;
 /// Weight of the captions without pictures.
 const PAIRED_WEIGHT: f64 = 0.5;
-/// Every other picture is trained mirrored where the cache has it.
-const MIRROR: f64 = 0.5;
 /// Share of pictures that a crop stands for, where the cache has crops of them.
 const CROPPED: f64 = 0.7;
 /// Fewest different cells that a picture keeps.
@@ -138,8 +136,10 @@ pub fn run(args: &Args) -> Result<()> {
         .with_epsilon(1e-8)
         .with_grad_clipping(Some(GradientClippingConfig::Norm(1.0)))
         .init();
-    let fresh = !args.init.is_empty() && !checkpoint.file("state.json").exists();
-    ensure!(args.epochs > 0 || fresh, "--epochs 0 writes the weights of --init: give some, and an --out without a training in it");
+    if args.epochs == 0 {
+        ensure!(!args.init.is_empty(), "--epochs 0 writes the weights of --init: give some");
+        checkpoint.ensure_new()?;
+    }
     let Resumed { module: mut joint, mut ema, mut optimizer, mut state } = checkpoint.resume(joint, EMA_DECAY, optimizer)?;
 
     let kinds = Texts::new(&tokenizer, &data.kinds.iter().map(|kind| format!("a photo of a {kind}")).collect::<Vec<_>>())?;
@@ -174,7 +174,7 @@ pub fn run(args: &Args) -> Result<()> {
             // Pictures: captioned ones first, then named ones.
             let named: Vec<_> = data.named_train.choose_multiple(&mut rng, NAMED).copied().collect();
             let mut rows: Vec<usize> = batch.iter().map(|picture| picture.row).chain(named.iter().map(|&(row, _)| row)).collect();
-            rows.iter_mut().for_each(|row| *row = view(*row, &data.cache, &mut rng));
+            rows.iter_mut().for_each(|row| *row = data.cache.view(*row, CROPPED, true, &mut rng));
             let head = data.cache.map(Map::Head, &rows, &device)?;
             let logits: Tensor<2> = data.cache.map(Map::Logits, &rows, &device)?.squeeze_dim(1);
             let (head, logits) = varied(head, logits, &data, &mut rng);
@@ -317,18 +317,6 @@ fn rank(images: Tensor<2>, names: &Tensor<2>, scale: Tensor<1>, logits: Tensor<2
     let wanted = softmax(logits.clone(), 1);
     let entropy = (wanted.clone() * log_softmax(logits, 1)).sum_dim(1).mean();
     entropy - (wanted * log_softmax(scores, 1)).sum_dim(1).mean()
-}
-
-/// The row of the picture itself, of its mirror image or of a crop of it.
-fn view(row: usize, cache: &FeatureCache, rng: &mut SmallRng) -> usize {
-    let crops = cache.crops(row);
-    if !crops.is_empty() && rng.random_bool(CROPPED) {
-        rng.random_range(crops)
-    } else if cache.has_mirrored() && rng.random_bool(MIRROR) {
-        cache.mirrored(row)
-    } else {
-        row
-    }
 }
 
 /// Other views of the pictures: of each a random part of the cells, as often as there are cells, and what the backbone's classifier says of them.

@@ -1,6 +1,6 @@
 //! Cached features of the backbone on disk, in f16.
 //!
-//! A data set `NAME` has three files in the cache's folder:
+//! A data set `NAME` has up to four files in the cache's folder:
 //!
 //! | file | what |
 //! |---|---|
@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Tensor, TensorData};
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use ocelli_models::nano::backbone::{CLASSES, HEAD};
+use rand::Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -84,7 +85,8 @@ pub struct Index {
     pub record_bytes: usize,
     /// Whether `NAME.flip.f16` is there.
     pub flipped: bool,
-    /// Crops of each picture in `NAME.crops.f16`.
+    /// Crops of each picture in `NAME.crops.f16`; caches of the first format have none.
+    #[serde(default)]
     pub crops: usize,
     /// Pictures in the order of the records.
     pub files: Vec<String>,
@@ -231,6 +233,18 @@ impl FeatureCache {
         start..start + set.each
     }
 
+    /// A random view of a picture: with the probability `cropped` one of its crops, else itself, half of the time mirrored, as far as there
+    /// are such. Without `mirror` none that is mirrored.
+    pub fn view(&self, row: usize, cropped: f64, mirror: bool, rng: &mut impl Rng) -> usize {
+        let step = if mirror { 1 } else { 2 };
+        let mut crops = self.crops(row).step_by(step);
+        if crops.len() > 0 && rng.random_bool(cropped) {
+            let at = rng.random_range(0..crops.len());
+            return crops.nth(at).unwrap_or(row);
+        }
+        if mirror && self.has_mirrored() && rng.random() { self.mirrored(row) } else { row }
+    }
+
     /// The row of a picture, named as in its data set (`images/NAME`).
     pub fn row(&self, set: &str, file: &str) -> Option<usize> {
         self.rows.get(&key(set, file)).copied()
@@ -253,7 +267,8 @@ impl FeatureCache {
     pub fn read(&self, map: Map, row: usize, values: &mut [f32]) -> Result<(), CacheError> {
         let Some((set, file, record)) = self.find(row) else {
             let crops: usize = self.sets.iter().map(|set| set.each * set.files.len()).sum();
-            return Err(CacheError::Row { row, rows: self.len * if self.has_mirrored() { 2 } else { 1 } + crops });
+            let mirrored = if self.has_mirrored() { self.len } else { 0 };
+            return Err(CacheError::Row { row, rows: self.len + mirrored + crops });
         };
         let range = map.range();
         let mut bytes = vec![0; 2 * range.len()];
@@ -313,8 +328,13 @@ fn failed(path: &Path) -> impl Fn(io::Error) -> CacheError {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeSet;
+
     use half::f16;
+    use rand::SeedableRng;
+    use rand::rngs::SmallRng;
+
+    use super::*;
 
     /// A cache of pictures whose record of picture `i` is `100 i, 100 i + 1, …` (mirrored: negated; crop `k`: halved `k + 1` times), modulo 1000.
     fn write_set(folder: &Path, set: &str, [pictures, first, crops]: [usize; 3], backbone: &str) {
@@ -365,6 +385,35 @@ mod tests {
             assert!(found == expected, "{map:?}");
         }
         assert!(matches!(cache.map(Map::Logits, &[16], &device), Err(CacheError::Row { row: 16, rows: 16 })));
+    }
+
+    #[test]
+    fn views_are_the_picture_or_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        write_set(folder.path(), "a", [1, 0, 0], "same");
+        write_set(folder.path(), "b", [2, 1, 5], "same");
+        let cache = FeatureCache::open(folder.path()).unwrap();
+        let mut rng = SmallRng::seed_from_u64(1);
+        let mut seen = |row, cropped, mirror| -> Vec<usize> {
+            let all: BTreeSet<usize> = (0..200).map(|_| cache.view(row, cropped, mirror, &mut rng)).collect();
+            all.into_iter().collect()
+        };
+        let first = cache.crops(2).start;
+        assert_eq!(seen(2, 1.0, true), (first..first + 5).collect::<Vec<_>>());
+        assert_eq!(seen(2, 1.0, false), [first, first + 2, first + 4], "those that are not mirrored");
+        assert_eq!(seen(2, 0.0, true), [2, cache.mirrored(2)]);
+        assert_eq!(seen(2, 0.0, false), [2]);
+        assert_eq!(seen(0, 1.0, true), [0, cache.mirrored(0)], "a set without crops");
+    }
+
+    #[test]
+    fn a_cache_of_the_first_format_is_stale() {
+        let folder = tempfile::tempdir().unwrap();
+        write_set(folder.path(), "a", [1, 0, 0], "one");
+        let [json, ..] = paths(folder.path(), "a");
+        let text = fs::read_to_string(&json).unwrap().replace("\"format\":2", "\"format\":1").replace("\"crops\":0,", "");
+        fs::write(&json, text).unwrap();
+        assert!(matches!(FeatureCache::open(folder.path()), Err(CacheError::Stale(_))));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 
+use crate::ema::flat;
+
 /// A module with the mean of the weights of all; `None` where there is none. They have the same shape.
 pub fn mean<M: Module>(modules: Vec<M>) -> Option<M> {
     let share = 1.0 / modules.len() as f64;
@@ -13,13 +15,6 @@ pub fn mean<M: Module>(modules: Vec<M>) -> Option<M> {
     }
     let last = modules.into_iter().next_back()?;
     Some(last.map(&mut Replace { sums: sums.into_iter() }))
-}
-
-fn flat<const D: usize>(param: &Param<Tensor<D>>) -> Tensor<1> {
-    let value = param.val();
-    let value = if value.device().is_autodiff() { value.inner() } else { value };
-    let count = value.shape().num_elements();
-    value.reshape([count])
 }
 
 /// Parameters are met in the same order every time.

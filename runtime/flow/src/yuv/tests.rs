@@ -117,3 +117,14 @@ fn colours_are_those_of_bt601() {
         }
     }
 }
+
+#[test]
+fn no_columns_are_no_pixels_wherever_they_are() {
+    for format in [YuvFormat::Yuyv, YuvFormat::Nv12] {
+        let layout = YuvLayout { format, width: 2, height: 1, stride: 0, range: YuvRange::Full };
+        let bytes = [7; 4];
+        for at in 0..=2 {
+            layout.view(&bytes).unwrap().row(0, at..at, &mut []);
+        }
+    }
+}

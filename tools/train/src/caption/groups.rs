@@ -151,18 +151,7 @@ impl Groups {
 
     /// The same, many of them mirrored or crops, as far as the cache has such.
     pub fn rows(&self, groups: &[usize], cache: &FeatureCache, rng: &mut SmallRng) -> Vec<usize> {
-        let view = |&i: &usize| {
-            let group = &self.groups[i];
-            let row = group.row?;
-            let mut crops = cache.crops(row);
-            if !crops.is_empty() && rng.random_bool(CROPPED) {
-                // Every other one is mirrored.
-                let step = if group.mirror { 1 } else { 2 };
-                let at = rng.random_range(0..crops.len().div_ceil(step));
-                return crops.nth(at * step);
-            }
-            Some(if group.mirror && cache.has_mirrored() && rng.random() { cache.mirrored(row) } else { row })
-        };
+        let view = |&i: &usize| Some(cache.view(self.groups[i].row?, CROPPED, self.groups[i].mirror, rng));
         groups.iter().filter_map(view).collect()
     }
 
