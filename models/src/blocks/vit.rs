@@ -5,7 +5,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use ocelli_ops::{Activation, AttentionOptions, attention};
 
-use super::{LayerNorm, Linear};
+use super::{LayerNorm, Linear, in_pieces};
 use crate::linears;
 
 /// Self-attention and a feed-forward network, each after a norm and added to what came in. Queries, keys and values are one projection.
@@ -52,13 +52,20 @@ impl ViTLayer {
 
     /// [`ViTLayer::forward`] where `mask [batch, tokens]` is added to the scores of keys, and a token sees those before it only where `causal`.
     pub fn forward_masked(&self, x: Tensor<3>, mask: Option<Tensor<2>>, causal: bool) -> Tensor<3> {
+        let x = self.output.plus(self.seen(x.clone(), mask, causal), x);
+        in_pieces(x, self.up.shape()[1], |x| {
+            let hidden = self.up.normed_then(&self.norm2, x.clone(), self.activation);
+            self.down.plus(hidden, x)
+        })
+    }
+
+    /// softmax(q kᵀ / √d_head) v, heads side by side.
+    fn seen(&self, x: Tensor<3>, mask: Option<Tensor<2>>, causal: bool) -> Tensor<3> {
         let [_, _, d] = x.dims();
-        let qkv = self.qkv.normed(&self.norm1, x.clone());
+        let qkv = self.qkv.normed(&self.norm1, x);
         let part = |i: usize| qkv.clone().narrow(2, i * d, d);
         let scale = ((d / self.heads) as f32).sqrt().recip();
         let options = AttentionOptions { heads: self.heads, kv_heads: self.heads, scale, causal, fast: self.qkv.is_quantized() };
-        let x = self.output.plus(attention(part(0), part(1), part(2), mask, options), x);
-        let hidden = self.up.normed_then(&self.norm2, x.clone(), self.activation);
-        self.down.plus(hidden, x)
+        attention(part(0), part(1), part(2), mask, options)
     }
 }

@@ -11,12 +11,12 @@
 use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::activation::softmax;
-use burn::tensor::ops::{ConvOptions, PadMode};
-use burn::tensor::{Device, Tensor, module};
-use ocelli_ops::{Activation, AttentionOptions, Window, attention};
+use burn::tensor::ops::PadMode;
+use burn::tensor::{Device, Tensor};
+use ocelli_ops::{Activation, AttentionOptions, Window, attention, depthwise};
 
 use super::config::{DaViTConfig, StageConfig};
-use crate::blocks::{LayerNorm, Linear};
+use crate::blocks::{LayerNorm, Linear, in_pieces, piece, pieces, put};
 use crate::linears;
 
 /// Side of the depthwise convolutions' windows.
@@ -209,44 +209,69 @@ impl Mixer {
             Over::Channels { groups } => self.of_channels(x, groups),
         };
         let Map { cells: x, .. } = self.conv2.forward(Map { cells: x, rows, columns });
-        let hidden = self.up.normed_then(&self.norm2, x.clone(), self.activation);
-        Map { cells: self.down.plus(hidden, x), rows, columns }
+        let cells = in_pieces(x, self.up.shape()[1], |x| {
+            let hidden = self.up.normed_then(&self.norm2, x.clone(), self.activation);
+            self.down.plus(hidden, x)
+        });
+        Map { cells, rows, columns }
     }
 
-    /// softmax(q kᵀ / √d_head) v of the cells of each window, plus `x`. Where windows do not fit the map, zeros are put below it and to its
-    /// right, which are seen like any cell.
-    fn in_windows(&self, x: Tensor<3>, [rows, columns]: [usize; 2], side: usize, heads: usize) -> Tensor<3> {
+    /// softmax(q kᵀ / √d_head) v of the cells of each window, plus `x`: a row of windows at a time. Where windows do not fit the map, zeros are
+    /// put below it and to its right, which are seen like any cell.
+    fn in_windows(&self, mut x: Tensor<3>, [rows, columns]: [usize; 2], side: usize, heads: usize) -> Tensor<3> {
+        for first in (0..rows).step_by(side) {
+            let count = side.min(rows - first);
+            let range = first * columns..(first + count) * columns;
+            let band = self.in_windows_of(piece(&x, &range), [count, columns], side, heads);
+            x = put(x, range, band);
+        }
+        x
+    }
+
+    /// The same of at most `side` rows.
+    fn in_windows_of(&self, x: Tensor<3>, [rows, columns]: [usize; 2], side: usize, heads: usize) -> Tensor<3> {
         let [batch, _, d] = x.dims();
-        let (down, across) = (rows.div_ceil(side), columns.div_ceil(side));
-        let (missing_rows, missing_columns) = (down * side - rows, across * side - columns);
+        let across = columns.div_ceil(side);
+        let (missing_rows, missing_columns) = (side - rows, across * side - columns);
         let mut cells = self.norm1.forward(x.clone()).reshape([batch, rows, columns, d]);
         if missing_rows + missing_columns > 0 {
             cells = cells.pad([(0, 0), (0, missing_rows), (0, missing_columns), (0, 0)], PadMode::Constant(0.0));
         }
-        let windows = cells.reshape([batch, down, side, across, side, d]).permute([0, 1, 3, 2, 4, 5]);
-        let windows = windows.reshape([batch * down * across, side * side, d]);
-        let qkv = self.qkv.forward(windows);
+        let windows = cells.reshape([batch, side, across, side, d]).permute([0, 2, 1, 3, 4]);
+        let qkv = self.qkv.forward(windows.reshape([batch * across, side * side, d]));
         let part = |i: usize| qkv.clone().narrow(2, i * d, d);
         let scale = ((d / heads) as f32).sqrt().recip();
         let options = AttentionOptions { heads, kv_heads: heads, scale, causal: false, fast: self.qkv.is_quantized() };
         let seen = attention(part(0), part(1), part(2), None, options);
-        let seen = seen.reshape([batch, down, across, side, side, d]).permute([0, 1, 3, 2, 4, 5]);
-        let mut seen = seen.reshape([batch, down * side, across * side, d]);
+        let seen = seen.reshape([batch, across, side, side, d]).permute([0, 2, 1, 3, 4]);
+        let mut seen = seen.reshape([batch, side, across * side, d]);
         if missing_rows + missing_columns > 0 {
             seen = seen.narrow(1, 0, rows).narrow(2, 0, columns);
         }
         self.output.plus(seen.reshape([batch, rows * columns, d]), x)
     }
 
-    /// softmax(qᵀ k / √cells) vᵀ of the channels of each group, plus `x`.
-    fn of_channels(&self, x: Tensor<3>, groups: usize) -> Tensor<3> {
+    /// softmax(qᵀ k / √cells) vᵀ of the channels of each group, plus `x`: first the scores, of a piece of the cells after the other.
+    fn of_channels(&self, mut x: Tensor<3>, groups: usize) -> Tensor<3> {
         let [batch, cells, d] = x.dims();
-        let qkv = self.qkv.normed(&self.norm1, x.clone()).reshape([batch, cells, 3, groups, d / groups]);
-        let part = |i: usize| qkv.clone().narrow(2, i, 1).squeeze_dim::<4>(2).swap_dims(1, 2); // [batch, groups, cells, d / groups]
-        let scale = (cells as f32).sqrt().recip();
-        let scores = part(0).swap_dims(2, 3).matmul(part(1)).mul_scalar(scale); // [batch, groups, d / groups, d / groups]
-        let seen = part(2).matmul(softmax(scores, 3).swap_dims(2, 3)); // [batch, groups, cells, d / groups]
-        self.output.plus(seen.swap_dims(1, 2).reshape([batch, cells, d]), x)
+        let ranges: Vec<_> = pieces(cells, batch * 3 * d).collect();
+        let mut scores = Tensor::<4>::zeros([batch, groups, d / groups, d / groups], &x.device());
+        let mut values = Vec::with_capacity(ranges.len());
+        for range in &ranges {
+            let qkv = self.qkv.normed(&self.norm1, piece(&x, range));
+            // Made anew by the reshape: of a view all three would be kept.
+            let part = |i: usize| qkv.clone().narrow(2, i * d, d).reshape([batch, range.len(), groups, d / groups]);
+            scores = scores + part(0).permute([0, 2, 3, 1]).matmul(part(1).swap_dims(1, 2));
+            values.push(part(2));
+        }
+        let weights = softmax(scores.mul_scalar((cells as f32).sqrt().recip()), 3).swap_dims(2, 3);
+        for (range, values) in ranges.into_iter().zip(values) {
+            let seen = values.swap_dims(1, 2).matmul(weights.clone()); // [batch, groups, cells, d / groups]
+            let seen = seen.swap_dims(1, 2).reshape([batch, range.len(), d]);
+            let new = self.output.plus(seen, piece(&x, &range));
+            x = put(x, range, new);
+        }
+        x
     }
 }
 
@@ -256,12 +281,14 @@ impl Depthwise {
         Self { weight: small.init([channels, 1, KERNEL, KERNEL], device), bias: Initializer::Zeros.init([channels], device) }
     }
 
-    /// x + x ∗ w + bias, zeros around the map.
+    /// x + x ∗ w + bias, zeros around the map: one convolution with kernels that have 1 more in their middle.
     pub fn forward(&self, Map { cells, rows, columns }: Map) -> Map {
-        let [_, _, d] = cells.dims();
-        let options = ConvOptions { stride: [1, 1], padding: [(1, 1), (1, 1)], dilation: [1, 1], groups: d };
-        let near = module::conv2d(planes(cells.clone(), rows, columns), self.weight.val(), Some(self.bias.val()), options);
-        Map { cells: cells + near.flatten::<3>(2, 3).swap_dims(1, 2), rows, columns }
+        let weight = self.weight.val();
+        let mut middle = [0.0; KERNEL * KERNEL];
+        middle[KERNEL * KERNEL / 2] = 1.0;
+        let middle = Tensor::<1>::from_floats(middle, &weight.device()).reshape([1, 1, KERNEL, KERNEL]);
+        let window = Window { height: rows, width: columns, kernel: KERNEL, stride: 1, same: true };
+        Map { cells: depthwise(cells, weight + middle, self.bias.val(), window), rows, columns }
     }
 }
 

@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor, module};
 use ocelli_flow::ModelError;
-use ocelli_ops::{Activation, After, AttentionOptions, Before, KeyValueCache, Packed, RotaryTable, cached_attention};
+use ocelli_ops::{Activation, After, Angles, AttentionOptions, Before, KeyValueCache, Packed, Rotary, cached_attention};
 
 use super::config::DecoderConfig;
 use crate::blocks::{DecoderCache, Linear, RmsNorm, token_vectors};
@@ -60,7 +60,7 @@ pub struct Decoder {
     #[module(skip)]
     table: Option<Packed>,
     #[module(skip)]
-    angles: RotaryTable,
+    rotary: Rotary,
     #[module(skip)]
     config: DecoderConfig,
 }
@@ -77,7 +77,7 @@ impl Decoder {
             norm: RmsNorm::init(config.width, config.epsilon, device),
             head: (!config.tied).then(|| Linear::init_as(config.width, config.vocabulary, false, device)),
             table: None,
-            angles: RotaryTable::new(config.context, config.head, config.rotary_base, device),
+            rotary: Rotary::new(config.head, config.rotary_base),
             config: config.clone(),
         }
     }
@@ -112,7 +112,8 @@ impl Decoder {
         if count == 0 || first + count > most {
             return Err(failed(format!("{count} tokens after {first} where {most} are the most")));
         }
-        Ok(cache.advance(x, |i, x, past, first, _| self.layer(&self.layers[i], x, past, first)))
+        let angles = self.rotary.angles(first, count, &x.device());
+        Ok(cache.advance(x, |i, x, past, first, _| self.layer(&self.layers[i], x, past, first, &angles)))
     }
 
     /// The output layer over `[rows, tokens, d]`: `[rows, tokens, vocabulary]`.
@@ -144,12 +145,12 @@ impl Decoder {
     }
 
     /// One layer, and its keys and values with those of the tokens from `first` on.
-    fn layer(&self, layer: &Layer, x: Tensor<3>, cache: KeyValueCache, first: usize) -> (Tensor<3>, KeyValueCache) {
+    fn layer(&self, layer: &Layer, x: Tensor<3>, cache: KeyValueCache, first: usize, angles: &Angles) -> (Tensor<3>, KeyValueCache) {
         let DecoderConfig { heads, kv_heads, .. } = self.config;
         let qkv = layer.qkv.apply(x.clone(), layer.attention_norm.before(), Activation::None, None);
         let scale = (self.config.head as f32).sqrt().recip();
         let options = AttentionOptions { heads, kv_heads, scale, causal: true, fast: false };
-        let (joined, cache) = cached_attention(qkv, cache, Some(&self.angles), first, options, false);
+        let (joined, cache) = cached_attention(qkv, cache, Some(angles), first, options, false);
         let x = layer.output.plus(joined, x);
         let gated = layer.gate_up.apply(x.clone(), layer.feed_forward_norm.before(), Activation::None, None);
         (layer.down.apply(gated, Before::SiluMul, Activation::None, Some(x)), cache)

@@ -1,6 +1,7 @@
 //! SmolVLM behind the traits of `ocelli_flow`.
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use burn::tensor::{Device, Tensor, TensorData};
@@ -9,7 +10,7 @@ use ocelli_flow::{
     Adapter, Answerer, Caption, CaptionOptions, Captioner, Encoded, Frame, GenerateOptions, Generation, InputTensor, InputValues, Inputs,
     Listener, Message, Model, ModelError, Part, Prompt, Role,
 };
-use ocelli_preprocess::{Processor, Recipe, Resize, Source, Tiles};
+use ocelli_preprocess::{PrepareError, Processor, Recipe, Resize, Source, Tiles};
 
 use super::config::Config;
 use super::forward::Network;
@@ -128,7 +129,7 @@ impl SmolVlm {
     /// What the layers make of a prompt and tokens after it, read at once: `[1, places, d]`.
     fn forced(&self, words: &Words<'_>, tokens: &[u32]) -> Result<Tensor<3>, ModelError> {
         let text = &self.network.text;
-        let mut vectors = vec![self.vectors(words, 0)?];
+        let mut vectors = vec![self.vectors(words, 0..words.places.len())?];
         if !tokens.is_empty() {
             vectors.push(text.embed(tokens, &self.device)?);
         }
@@ -173,17 +174,17 @@ impl SmolVlm {
         Ok(Words { ids, places, pictures })
     }
 
-    /// The vectors of the places from `from` on, `[1, places, text]`.
-    fn vectors(&self, words: &Words<'_>, from: usize) -> Result<Tensor<3>, ModelError> {
+    /// The vectors of some places, `[1, places, text]`.
+    fn vectors(&self, words: &Words<'_>, places: Range<usize>) -> Result<Tensor<3>, ModelError> {
         let mut parts = Vec::new();
-        let mut at = from;
-        while at < words.places.len() {
+        let mut at = places.start;
+        while at < places.end {
             let same = |place: &&Place| match (words.places[at], **place) {
                 (Place::Token(_), Place::Token(_)) => true,
                 (Place::Picture(a, _), Place::Picture(b, _)) => a == b,
                 _ => false,
             };
-            let run = words.places[at..].iter().take_while(same).count();
+            let run = words.places[at..places.end].iter().take_while(same).count();
             parts.push(match words.places[at] {
                 Place::Token(_) => self.network.text.embed(&words.ids[at..at + run], &self.device)?,
                 Place::Picture(number, first) => {
@@ -208,7 +209,7 @@ impl SmolVlm {
         let settings = self.config.generation.settings(options, words.ids.len(), most - words.ids.len())?;
         let decoder = &self.network.text;
         let mut session = self.session.borrow_mut();
-        let vectors = |from| self.vectors(words, from);
+        let vectors = |places| self.vectors(words, places);
         let (mut cache, logits) = session.read(decoder, &words.places, settings.max_tokens, &self.device, vectors)?;
         // Beams have a cache of their own; what one sequence wrote is kept with the prompt.
         let mut beams = matches!(settings.strategy, Strategy::Beams(_)).then(|| cache.fork());
@@ -222,8 +223,29 @@ impl SmolVlm {
         written
     }
 
+    /// A picture's tiles made ready and seen one at a time: what that needs of memory does not grow with their number.
+    fn seen(&self, frame: &Frame, most: Option<usize>) -> Result<Encoded, ModelError> {
+        let processor = self.processor.as_ref().ok_or(ModelError::Unsupported { what: "read pictures" })?;
+        let mut processor = processor.borrow_mut();
+        let most = most.map(|most| u32::try_from(most).unwrap_or(u32::MAX));
+        let cut = processor.cut(&Source::frame(frame), most).map_err(refused)?;
+        let tiles = cut.tiles();
+        self.see((frame.width(), frame.height()), tiles, (0..tiles.count()).map(|i| cut.tile(i)))
+    }
+
+    fn see(&self, (width, height): (u32, u32), tiles: Tiles, pixels: impl Iterator<Item = Vec<f32>>) -> Result<Encoded, ModelError> {
+        static PICTURES: AtomicU64 = AtomicU64::new(0);
+        let vision = self.config.vision.as_ref().ok_or(ModelError::Unsupported { what: "read pictures" })?;
+        let see = |tile: Vec<f32>| {
+            let tile = TensorData::new(tile, [1, 3, vision.tile, vision.tile]);
+            self.network.see(Tensor::<4>::from_data(tile, &self.device), vision.shuffle)
+        };
+        let vectors: Vec<Tensor<2>> = pixels.filter_map(see).collect();
+        let seen = Seen { number: PICTURES.fetch_add(1, Ordering::Relaxed), tiles, vectors: Tensor::cat(vectors, 0) };
+        Ok(Encoded::new(width, height, seen))
+    }
+
     fn prepared(&self, frame: &Frame, most: Option<usize>) -> Result<Inputs, ModelError> {
-        let refused = |error: ocelli_preprocess::PrepareError| ModelError::Compute { stage: "preprocess", reason: error.to_string() };
         let processor = self.processor.as_ref().ok_or(ModelError::Unsupported { what: "read pictures" })?;
         let mut processor = processor.borrow_mut();
         let source = Source::frame(frame);
@@ -276,30 +298,21 @@ impl Model for SmolVlm {
         self.prepared(frame, Some(tiles))
     }
 
-    fn encode_inputs(&self, mut inputs: Inputs) -> Result<Encoded, ModelError> {
-        static PICTURES: AtomicU64 = AtomicU64::new(0);
-        // Of whole tiles every pixel counts: two megabytes a tile that nothing reads.
-        inputs.tensors.retain(|tensor| tensor.name != "pixel_attention_mask");
+    fn encode_inputs(&self, inputs: Inputs) -> Result<Encoded, ModelError> {
         let vision = self.config.vision.as_ref().ok_or(ModelError::Unsupported { what: "read pictures" })?;
         let count = inputs.tensor("pixel_values").and_then(|tensor| tensor.shape.get(1).copied()).unwrap_or(0);
-        let shape = [1, count, 3, vision.tile, vision.tile];
-        let (width, height) = (inputs.width, inputs.height);
+        let size = (inputs.width, inputs.height);
         let tiles = self.tiles(&inputs, count)?;
-        let pixels = inputs.into_pixels(&shape).map_err(|reason| ModelError::Inputs { reason })?;
-        let plane = 3 * vision.tile * vision.tile;
-        // A tile at a time: what a tower needs of memory does not grow with the picture.
-        let mut vectors = Vec::with_capacity(count);
-        let see = |tile: Vec<f32>| {
-            let tile = TensorData::new(tile, [1, 3, vision.tile, vision.tile]);
-            self.network.see(Tensor::<4>::from_data(tile, &self.device), vision.shuffle)
-        };
-        if count == 1 {
-            vectors.extend(see(pixels));
-        } else {
-            vectors.extend(pixels.chunks_exact(plane).filter_map(|tile| see(tile.to_vec())));
-        }
-        let seen = Seen { number: PICTURES.fetch_add(1, Ordering::Relaxed), tiles, vectors: Tensor::cat(vectors, 0) };
-        Ok(Encoded::new(width, height, seen))
+        let pixels = inputs.into_pixels(&[1, count, 3, vision.tile, vision.tile]).map_err(|reason| ModelError::Inputs { reason })?;
+        self.see(size, tiles, pixels.chunks_exact(3 * vision.tile.pow(2)).map(<[f32]>::to_vec))
+    }
+
+    fn encode(&self, frame: &Frame) -> Result<Encoded, ModelError> {
+        self.seen(frame, None)
+    }
+
+    fn encode_in_tiles(&self, frame: &Frame, tiles: usize) -> Result<Encoded, ModelError> {
+        self.seen(frame, Some(tiles))
     }
 
     fn prompt_ids(&self, text: &str) -> Result<Vec<u32>, ModelError> {
@@ -341,6 +354,10 @@ impl Captioner for SmolVlm {
         let likeliest = self.network.text.logits(x.narrow(1, count - tokens.len(), tokens.len())).argmax(2);
         Ok(likeliest.into_data().iter::<i64>().map(|id| id as u32).collect())
     }
+}
+
+fn refused(error: PrepareError) -> ModelError {
+    ModelError::Compute { stage: "preprocess", reason: error.to_string() }
 }
 
 /// What the model is asked for a caption.

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokenizers::normalizers::{Lowercase, Sequence};
 use tokenizers::{AddedToken, NormalizerWrapper, PaddingDirection, PaddingParams, PaddingStrategy, TruncationDirection, TruncationParams};
 
-use super::{charsmap, sentencepiece};
+use super::{sentencepiece, tokenizer_json};
 use crate::plan::{TextPlan, TokenizerFacts};
 
 /// Longest file of a tokenizer that is read, in bytes: four times Gemma's.
@@ -294,8 +294,7 @@ fn clip(vocabulary: Value, merges: Vec<Value>) -> Made {
 
 fn parse(file: &'static str, json: &str) -> Result<tokenizers::Tokenizer, BuildError> {
     let damaged = |reason: String| BuildError::Damaged { file, reason: format!("cannot be read: {reason}") };
-    charsmap::check_json(json).map_err(damaged)?;
-    tokenizers::Tokenizer::from_bytes(json.as_bytes()).map_err(|error| damaged(error.to_string()))
+    tokenizer_json::read(json).map(|read| read.tokenizer).map_err(damaged)
 }
 
 /// The tokens that Florence-2's processor adds, in its order; the spelling of `region_to_desciption` is its own.

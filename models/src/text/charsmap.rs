@@ -4,7 +4,6 @@
 //! The map is a length in bytes, a double-array trie of 32-bit units (Darts-clone, <https://github.com/s-yata/darts-clone>), and the
 //! replacements that its values point to, each up to a zero byte.
 
-use serde::Deserialize;
 use serde_json::Value;
 
 /// Whether a map can be followed for every text.
@@ -70,27 +69,17 @@ pub fn composes(map: &[u8]) -> bool {
     last >> 8 & 1 == 1
 }
 
-/// [`check`] for every map in a `tokenizer.json`.
-pub(super) fn check_json(json: &str) -> Result<(), String> {
-    /// Where there may be one. Everything else, the vocabulary above all, is skipped.
-    #[derive(Deserialize)]
-    struct Steps {
-        #[serde(default)]
-        normalizer: Value,
-    }
-    fn walk(value: &Value) -> Result<(), String> {
-        match value {
-            Value::Array(values) => values.iter().try_for_each(walk),
-            Value::Object(fields) if fields.contains_key("precompiled_charsmap") || value["type"] == "Precompiled" => {
-                let map = value["precompiled_charsmap"].as_str().and_then(decode);
-                check(&map.ok_or("its map of characters is no base64")?)
-            }
-            Value::Object(fields) => fields.values().try_for_each(walk),
-            _ => Ok(()),
+/// [`check`] for every map in the normalizer of a `tokenizer.json`.
+pub(super) fn check_steps(normalizer: &Value) -> Result<(), String> {
+    match normalizer {
+        Value::Array(steps) => steps.iter().try_for_each(check_steps),
+        Value::Object(fields) if fields.contains_key("precompiled_charsmap") || normalizer["type"] == "Precompiled" => {
+            let map = normalizer["precompiled_charsmap"].as_str().and_then(decode);
+            check(&map.ok_or("its map of characters is no base64")?)
         }
+        Value::Object(fields) => fields.values().try_for_each(check_steps),
+        _ => Ok(()),
     }
-    let steps: Steps = serde_json::from_str(json).map_err(|error| error.to_string())?;
-    walk(&steps.normalizer)
 }
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -125,6 +114,8 @@ fn decode(text: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -160,11 +151,12 @@ mod tests {
         assert_eq!(check(&map(1024, &units, "x\0ü\0".as_bytes())), Ok(()));
         units[97] = 97 | 1 << 8 | 0x3fff << 10;
         assert!(check(&map(1024, &units, b"x\0")).is_err(), "an offset to nowhere");
-        let json = format!("{{\"normalizer\":{{\"precompiled_charsmap\":\"{}\"}}}}", encode(&claims));
-        assert!(check_json(&json).is_err());
-        for broken in ["\"precompiled_charsmap\":7", "\"x\":1", "\"precompiled_charsmap\":\"=\""] {
-            assert!(check_json(&format!("{{\"normalizer\":[{{\"type\":\"Precompiled\",{broken}}}]}}")).is_err(), "{broken}");
+        assert!(check_steps(&json!({"precompiled_charsmap": encode(&claims)})).is_err());
+        for broken in [json!({"precompiled_charsmap": 7}), json!({"x": 1}), json!({"precompiled_charsmap": "="})] {
+            let mut step = broken.clone();
+            step["type"] = "Precompiled".into();
+            assert!(check_steps(&json!([step])).is_err(), "{broken}");
         }
-        assert_eq!(check_json("{\"normalizer\":null,\"model\":{}}"), Ok(()));
+        assert_eq!(check_steps(&Value::Null), Ok(()));
     }
 }

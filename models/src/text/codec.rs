@@ -9,7 +9,7 @@ use ocelli_flow::{Grammar, ModelError};
 use super::generate::LogitsProcessor;
 use super::generate::watch::Detokenizer;
 use super::grammar::TokenBytes;
-use super::tokenizer::{check_vocabulary, parse};
+use super::tokenizer::parse_for;
 use crate::LoadError;
 
 /// Longest prompt that is taken, in bytes.
@@ -44,12 +44,11 @@ impl Codec {
     /// # Errors
     /// Where it is none, or has an id that the table has no row for.
     pub fn from_json(json: &str, vocabulary: usize) -> Result<Self, LoadError> {
-        let mut inner = parse(json)?;
+        let mut inner = parse_for(json, vocabulary)?;
         // Whatever the file says of texts for a tower: a prompt is taken as it is.
         let plain = inner.with_truncation(None).map(|_| ()).map_err(|error| LoadError::Tokenizer { reason: error.to_string() });
         plain?;
         inner.with_padding(None);
-        check_vocabulary(&inner, vocabulary)?;
         Ok(Self { inner, vocabulary, bytes: OnceCell::new() })
     }
 

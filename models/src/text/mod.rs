@@ -12,6 +12,7 @@ pub mod prompt;
 mod protobuf;
 mod sentencepiece;
 pub mod tokenizer;
+mod tokenizer_json;
 pub mod tower;
 pub mod transformer;
 pub mod writer;

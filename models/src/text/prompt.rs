@@ -6,7 +6,7 @@ use ocelli_bundle::Bundle;
 use ocelli_flow::ModelError;
 
 use super::TextConfig;
-use super::tokenizer::{check_text, check_vocabulary, parse};
+use super::tokenizer::{check_text, parse_for};
 use crate::LoadError;
 
 /// A text as a text tower reads it.
@@ -42,8 +42,7 @@ impl PromptTokenizer {
     /// # Errors
     /// Where it is none, or has an id that the table has no row for: then it belongs to another model.
     pub fn from_json(json: &str, vocabulary: usize, max_tokens: usize) -> Result<Self, LoadError> {
-        let inner = parse(json)?;
-        check_vocabulary(&inner, vocabulary)?;
+        let inner = parse_for(json, vocabulary)?;
         Ok(Self { inner, max_tokens })
     }
 

@@ -2,7 +2,7 @@
 
 use ocelli_flow::ModelError;
 
-use super::charsmap;
+use super::tokenizer_json;
 use crate::LoadError;
 
 /// Longest text that is taken, in bytes: far more than any model reads, and little enough to tokenize in no time.
@@ -20,20 +20,18 @@ pub struct Tokenizer {
 }
 
 /// A `tokenizer.json`.
-pub(super) fn parse(json: &str) -> Result<tokenizers::Tokenizer, LoadError> {
-    let wrong = |reason: String| LoadError::Tokenizer { reason };
-    charsmap::check_json(json).map_err(wrong)?;
-    tokenizers::Tokenizer::from_bytes(json.as_bytes()).map_err(|error| wrong(error.to_string()))
+fn parse(json: &str) -> Result<tokenizer_json::Read, LoadError> {
+    tokenizer_json::read(json).map_err(|reason| LoadError::Tokenizer { reason })
 }
 
-/// An error unless a table of `vocabulary` rows has one for every id of a tokenizer: else it belongs to another model.
-pub(super) fn check_vocabulary(tokenizer: &tokenizers::Tokenizer, vocabulary: usize) -> Result<(), LoadError> {
-    let largest = tokenizer.get_vocab(true).into_values().max().unwrap_or_default() as usize;
-    if largest >= vocabulary {
+/// A `tokenizer.json` for a table of `vocabulary` rows, which must have one for every id: else it belongs to another model.
+pub(super) fn parse_for(json: &str, vocabulary: usize) -> Result<tokenizers::Tokenizer, LoadError> {
+    let tokenizer_json::Read { tokenizer, largest } = parse(json)?;
+    if largest as usize >= vocabulary {
         let reason = format!("its largest id is {largest}, but the model's table has {vocabulary} rows: it belongs to another model");
         return Err(LoadError::Tokenizer { reason });
     }
-    Ok(())
+    Ok(tokenizer)
 }
 
 /// An error if `text` is blank or longer than [`MAX_TEXT_BYTES`]; else how to refuse it for another reason.
@@ -51,7 +49,7 @@ pub(super) fn check_text(text: &str) -> Result<impl Fn(String) -> ModelError + '
 impl Tokenizer {
     /// Reads a `tokenizer.json`. It must have the tokens `<pad>`, `<start>` and `<end>`.
     pub fn from_json(json: &str) -> Result<Self, LoadError> {
-        let inner = parse(json)?;
+        let inner = parse(json)?.tokenizer;
         let wrong = |reason: String| LoadError::Tokenizer { reason };
         let id = |token: &str| inner.token_to_id(token).ok_or_else(|| wrong(format!("it has no token {token}")));
         let (pad, start, end) = (id("<pad>")?, id("<start>")?, id("<end>")?);

@@ -29,6 +29,11 @@ pub trait Model: Send {
         self.encode_inputs(self.preprocess(frame)?)
     }
 
+    /// Both, with the picture cut into at most `tiles` parts beside its whole; 1: none.
+    fn encode_in_tiles(&self, frame: &Frame, tiles: usize) -> Result<Encoded, ModelError> {
+        self.encode_inputs(self.preprocess_in_tiles(frame, tiles)?)
+    }
+
     /// The token ids of a text as the model's text tower reads them, special tokens and padding included.
     fn prompt_ids(&self, _text: &str) -> Result<Vec<u32>, ModelError> {
         Err(ModelError::Unsupported { what: "read texts" })

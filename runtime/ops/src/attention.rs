@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 
 pub use crate::extension::AttentionOptions;
 use crate::extension::{CachedOptions, KernelOps, OptionalPrimitive, ReorderOptions};
-use crate::rotary::RotaryTable;
+use crate::rotary::Angles;
 
 /// softmax(scale · q kᵀ + mask) v for every head (Vaswani et al. 2017), without a matrix of all scores (Dao et al. 2022).
 ///
@@ -21,8 +21,8 @@ pub fn attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, mask: Option<Tensor<2
 /// Keys and values of the tokens so far, `[rows, context, G D]` each.
 pub type KeyValueCache = [Tensor<3>; 2];
 
-/// A decoder's attention in one go: queries and keys of `qkv [B, T, (H + 2 G) D]` turned by the angles of the positions from `first` on (where
-/// there are angles), keys and values put into the cache, causal attention over what it holds then, `[B, T, H D]`.
+/// A decoder's attention in one go: queries and keys of `qkv [B, T, (H + 2 G) D]` turned by the angles of their T positions (where there are
+/// angles), keys and values put into the cache from position `first` on, causal attention over what it holds then, `[B, T, H D]`.
 ///
 /// Pairs of a head are neighbours where `interleaved`, as in GPT-J, else its halves, as in Llama. The cache is written in place where
 /// nobody else holds it.
@@ -32,7 +32,7 @@ pub type KeyValueCache = [Tensor<3>; 2];
 pub fn cached_attention(
     qkv: Tensor<3>,
     [k, v]: KeyValueCache,
-    angles: Option<&RotaryTable>,
+    angles: Option<&Angles>,
     first: usize,
     attention: AttentionOptions,
     interleaved: bool,
@@ -41,7 +41,7 @@ pub fn cached_attention(
     assert!(first + tokens <= context, "{tokens} tokens after {first} in a cache of {context}");
     assert!(rows == cached, "{rows} rows over a cache of {cached}");
     let [cos, sin] = match angles {
-        Some(angles) => angles.rows(first, tokens).map(Some),
+        Some(Angles { cos, sin }) => [cos, sin].map(|table| Some(table.clone())),
         None => [None, None],
     };
     let [cos, sin] = [cos, sin].map(OptionalPrimitive::of);

@@ -101,6 +101,18 @@ pub fn convolution(pictures: Tensor<4>, window: Window, weight: &Packed, bias: O
     ))
 }
 
+/// x ∗ w + bias with a kernel for each channel: `x [B, H · W, C]`, `weight [C, 1, k, k]`, `bias [C]` → `[B, H′ · W′, C]`.
+///
+/// # Panics
+/// Where shapes do not fit.
+pub fn depthwise(x: Tensor<3>, weight: Tensor<4>, bias: Tensor<1>, window: Window) -> Tensor<3> {
+    let ([_, cells, channels], [count, _, height, width]) = (x.dims(), weight.dims());
+    assert!(channels == count && height == window.kernel && width == window.kernel, "{count} kernels of {height} x {width} for {window:?}");
+    assert!(cells == window.height * window.width, "{cells} cells for {window:?}");
+    let (weight, bias) = (weight.into_dispatch(), bias.into_dispatch());
+    Tensor::from_dispatch(<Dispatch as KernelOps>::depthwise(x.into_dispatch(), weight, bias, window))
+}
+
 /// MobileNetV2's block (Sandler et al. 2018, <https://arxiv.org/abs/1801.04381>): project(depthwise(expand(x))), plus x with a `shortcut`.
 /// `x [B, H · W, Cin]` → `[B, H′ · W′, Cout]`; the window is the depthwise convolution's.
 ///

@@ -252,6 +252,11 @@ pub trait KernelOps: Backend {
         oracle::inverted_residual::<Self>(x, expand, depthwise, project, options)
     }
 
+    /// x ∗ w + bias with a kernel for each channel: `x [B, H · W, C]`, `weight [C, 1, k, k]`, `bias [C]` → `[B, H′ · W′, C]`.
+    fn depthwise(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>, window: Window) -> FloatTensor<Self> {
+        oracle::depthwise::<Self>(x, weight, bias, window)
+    }
+
     /// Queries and keys turned by their positions' angles, keys and values put into the cache, and attention over what it holds then.
     ///
     /// `qkv [B, T, (H + 2 G) D]`, caches `[B, context, G D]`, `cos` and `sin [T, D / 2]` or neither → the joined heads `[B, T, H D]` and the
@@ -317,6 +322,10 @@ impl KernelOps for Flex {
         options: ResidualOptions,
     ) -> FloatTensor<Self> {
         flex::inverted_residual(x, expand, depthwise, project, options)
+    }
+
+    fn depthwise(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>, window: Window) -> FloatTensor<Self> {
+        flex::depthwise(x, weight, bias, window)
     }
 
     fn cached_attention(

@@ -7,7 +7,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::{DType, FloatDType, Shape, TensorData};
 use half::f16;
 use ocelli_kernels::attention::{Attention, Heads, Precision};
-use ocelli_kernels::convolution::{self, DepthwiseValues, Geometry, Layout, PackedDepthwise, Picture};
+use ocelli_kernels::convolution::{self, DepthwiseValues, Geometry, Layout, PackedDepthwise, Picture, pack_depthwise};
 use ocelli_kernels::embedding::Table;
 use ocelli_kernels::linear::Weight;
 use ocelli_kernels::pack::{Floats, PackError, PackedFloat, PackedGroups, PackedInt8};
@@ -267,10 +267,27 @@ pub(crate) fn inverted_residual(
     }
 }
 
-/// What `inverted_residual` documents: weights that do not fit a block.
+pub(crate) fn depthwise(x: FloatTensor<Flex>, weight: FloatTensor<Flex>, bias: FloatTensor<Flex>, window: Window) -> FloatTensor<Flex> {
+    let (batch, channels) = (x.shape()[0], x.shape()[2]);
+    let (x, weight, bias) = (Slice::new(x), Slice::new(weight), Slice::new(bias));
+    let mut out = vec![0.0; batch * window.cells() * channels];
+    let mut compute = || -> Result<(), PackError> {
+        let values = pack_depthwise(channels, window.kernel, weight.get())?;
+        let weight = PackedDepthwise::new(channels, window.kernel, DepthwiseValues::F32(&values))?;
+        let depthwise = convolution::Depthwise { weight, bias: Some(bias.get()), activation: Activation::None };
+        with_engine(|engine| engine.depthwise(x.get(), geometry(window), depthwise, &mut out));
+        Ok(())
+    };
+    match compute() {
+        Ok(()) => tensor(out, Shape::from([batch, window.cells(), channels])),
+        Err(error) => panic_of(&error),
+    }
+}
+
+/// What `inverted_residual` and `depthwise` document: weights that do not fit.
 #[allow(clippy::panic)]
 fn panic_of(error: &PackError) -> ! {
-    panic!("an inverted residual block's weights: {error}")
+    panic!("a convolution's weights: {error}")
 }
 
 pub(crate) fn cached_attention(
@@ -556,6 +573,21 @@ mod tests {
             let right = values(oracle::inverted_residual::<Flex>(a, b, c, d, options));
             // A byte of the input on the other side of its middle moves a channel by 6 / 127 · 0.5, and what follows sums over some of them.
             close(&fast, &right, 0.08, &format!("{options:?}"));
+        }
+    }
+
+    #[test]
+    fn depthwise_convolutions_are_the_oracles() {
+        for (channels, kernel, stride) in [(20, 3, 1), (33, 5, 2), (7, 3, 2)] {
+            let window = Window { height: 9, width: 11, kernel, stride, same: true };
+            let x = random([2, 99, channels]);
+            let (weight, bias) = (random([channels, 1, kernel, kernel]), random([channels]));
+            let run = || (primitive(x.clone()), primitive(weight.clone()), primitive(bias.clone()));
+            let (a, b, c) = run();
+            let fast = values(depthwise(a, b, c, window));
+            let (a, b, c) = run();
+            let right = values(oracle::depthwise::<Flex>(a, b, c, window));
+            close(&fast, &right, 1e-5, &format!("{channels} {window:?}"));
         }
     }
 

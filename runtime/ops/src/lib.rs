@@ -33,13 +33,13 @@ pub mod softmax;
 pub mod threads;
 
 pub use attention::{AttentionOptions, KeyValueCache, attention, cached_attention, reorder_rows};
-pub use convolution::{Depthwise, DepthwiseWeight, Pointwise, Window, convolution, inverted_residual};
+pub use convolution::{Depthwise, DepthwiseWeight, Pointwise, Window, convolution, depthwise, inverted_residual};
 pub use device::{DeviceChoice, DeviceError, select};
 pub use embedding::embedding;
 pub use linear::{After, Before, linear};
 pub use ocelli_kernels::Activation;
 pub use ocelli_kernels::pack::{self, GroupBits, OwnedGroups, OwnedInt8};
 pub use packed::{Packed, PackedError};
-pub use rotary::RotaryTable;
+pub use rotary::{Angles, Rotary};
 pub use softmax::log_softmax_rows;
 pub use threads::{ThreadsError, set_threads};

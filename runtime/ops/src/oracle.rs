@@ -269,6 +269,13 @@ pub(crate) fn packed_convolution<B: Backend>(
     packed_linear::<B>(windows::<B>(pictures, options.window), ProloguePrimitive::None, weight, bias, None, linear)
 }
 
+pub(crate) fn depthwise<B: Backend>(x: FloatTensor<B>, weight: FloatTensor<B>, bias: FloatTensor<B>, window: Window) -> FloatTensor<B> {
+    let (batch, channels) = (x.shape()[0], x.shape()[2]);
+    let planes = reshape::<B>(B::float_swap_dims(x, 1, 2), &[batch, channels, window.height, window.width]);
+    let y = reshape::<B>(conv2d::<B>(planes, weight, window, channels), &[batch, channels, window.cells()]);
+    B::float_add(B::float_swap_dims(y, 1, 2), reshape::<B>(bias, &[1, 1, channels]))
+}
+
 fn pointwise<B: Backend>(
     x: FloatTensor<B>,
     part: PointwisePrimitive<B>,

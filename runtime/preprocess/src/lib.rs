@@ -35,7 +35,7 @@ pub mod tiles;
 
 pub use filter::Filter;
 pub use geometry::Geometry;
-pub use processor::{Patches, PrepareError, Prepared, Processor};
+pub use processor::{Cut, Patches, PrepareError, Prepared, Processor};
 pub use recipe::{Centre, Normalise, Recipe, RecipeError, Resize, Size};
 pub use source::Source;
 pub use squash::{Squash, squash};

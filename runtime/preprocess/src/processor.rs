@@ -88,6 +88,54 @@ pub struct Processor {
     floats: Resample<f32>,
 }
 
+/// A picture cut into tiles that are not made ready yet: a byte a channel, where the input has four ([`Processor::cut`]).
+#[derive(Debug)]
+pub struct Cut<'a> {
+    levels: &'a [[f32; 256]; CHANNELS],
+    picture: Vec<u8>,
+    width: u32,
+    whole: Option<Vec<u8>>,
+    side: u32,
+    tiles: Tiles,
+}
+
+impl Cut<'_> {
+    /// How they lie.
+    pub fn tiles(&self) -> Tiles {
+        self.tiles
+    }
+
+    /// Tile `i` made ready, `[3][side][side]`; they follow each other row by row, the whole picture last.
+    pub fn tile(&self, i: usize) -> Vec<f32> {
+        let mut tile = vec![0.0; self.len()];
+        self.fill(i, &mut tile);
+        tile
+    }
+
+    /// Floats of a tile.
+    fn len(&self) -> usize {
+        CHANNELS * (self.side as usize).pow(2)
+    }
+
+    fn fill(&self, i: usize, tile: &mut [f32]) {
+        let (columns, side) = (self.tiles.columns as usize, self.side as usize);
+        let (picture, width, top, left) = match &self.whole {
+            _ if i + 1 < self.tiles.count() => (&self.picture, self.width as usize, i / columns * side, i % columns * side),
+            Some(whole) => (whole, side, 0, 0),
+            None => (&self.picture, self.width as usize, 0, 0),
+        };
+        for (y, row) in picture.chunks_exact(width * CHANNELS).skip(top).take(side).enumerate() {
+            let row = row[left * CHANNELS..][..side * CHANNELS].as_chunks::<CHANNELS>().0;
+            for (c, plane) in tile.chunks_exact_mut(side * side).enumerate() {
+                let levels = &self.levels[c];
+                for (value, pixel) in plane[y * side..][..side].iter_mut().zip(row) {
+                    *value = levels[usize::from(pixel[c])];
+                }
+            }
+        }
+    }
+}
+
 impl Processor {
     /// A processor that follows `recipe`, if that is possible ([`Recipe::validate`]).
     pub fn new(recipe: Recipe) -> Result<Self, RecipeError> {
@@ -266,43 +314,36 @@ impl Processor {
     }
 
     /// Cut into tiles, `[tiles][3][side][side]`.
-    fn tiled(&mut self, source: &Source<'_>, [side, longest, most]: [u32; 3], values: &mut Vec<f32>) -> Result<Tiles, PrepareError> {
+    fn tiled(&mut self, source: &Source<'_>, sizes: [u32; 3], values: &mut Vec<f32>) -> Result<Tiles, PrepareError> {
+        let cut = self.cut_to(source, sizes)?;
+        let len = cut.len();
+        values.resize(cut.tiles.count() * len, 0.0);
+        values.chunks_exact_mut(len).enumerate().for_each(|(i, tile)| cut.fill(i, tile));
+        Ok(cut.tiles)
+    }
+
+    /// A picture that is resized, and whose tiles are made ready one by one: at most `most` beside its whole; `None`: as the recipe says.
+    ///
+    /// # Errors
+    /// A recipe that makes no tiles, or a picture that is too long for it.
+    pub fn cut(&mut self, source: &Source<'_>, most: Option<u32>) -> Result<Cut<'_>, PrepareError> {
+        let Some(Resize::Tiles { side, longest, split }) = self.recipe.resize else { return Err(PrepareError::NoTiles) };
+        self.cut_to(source, [side, longest, most.unwrap_or(most_tiles(split))])
+    }
+
+    fn cut_to(&mut self, source: &Source<'_>, [side, longest, most]: [u32; 3]) -> Result<Cut<'_>, PrepareError> {
         let Steps { first, second, tiles } = steps(source.height(), source.width(), side, longest, most);
         let mut picture = self.resized(source, first)?;
         let mut size = first;
-        if let Some(second) = second {
+        if let Some(second) = second.filter(|&second| second != first) {
             picture = self.resized(&Source::bytes(size, &picture), second)?;
             size = second;
         }
         let whole = if size == [side, side] { None } else { Some(self.resized(&Source::bytes(size, &picture), [side, side])?) };
-        let plane = (side as usize).pow(2);
-        values.resize(tiles.count() * CHANNELS * plane, 0.0);
-        let mut inputs = values.chunks_exact_mut(CHANNELS * plane);
-        for row in 0..tiles.rows {
-            for column in 0..tiles.columns {
-                if let Some(tile) = inputs.next() {
-                    self.level(&picture, size[1], [row * side, column * side], side, tile);
-                }
-            }
-        }
-        if let Some(tile) = inputs.next() {
-            self.level(whole.as_ref().unwrap_or(&picture), side, [0, 0], side, tile);
-        }
-        Ok(tiles)
-    }
-
-    /// The levels of a square of an RGB picture, planar.
-    fn level(&self, picture: &[u8], width: u32, [top, left]: [u32; 2], side: u32, tile: &mut [f32]) {
-        let (width, top, left, side) = (width as usize, top as usize, left as usize, side as usize);
-        for (y, row) in picture.chunks_exact(width * CHANNELS).skip(top).take(side).enumerate() {
-            let row = row[left * CHANNELS..][..side * CHANNELS].as_chunks::<CHANNELS>().0;
-            for (c, plane) in tile.chunks_exact_mut(side * side).enumerate() {
-                let levels = &self.levels[c];
-                for (value, pixel) in plane[y * side..][..side].iter_mut().zip(row) {
-                    *value = levels[usize::from(pixel[c])];
-                }
-            }
-        }
+        // Of an uncut picture only the whole is asked for.
+        let (picture, whole) = if tiles.count() == 1 { (whole.unwrap_or(picture), None) } else { (picture, whole) };
+        let width = if tiles.count() == 1 { side } else { size[1] };
+        Ok(Cut { levels: &self.levels, picture, width, whole, side, tiles })
     }
 
     /// The picture resized to height and width, RGB bytes.

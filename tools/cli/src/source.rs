@@ -65,7 +65,7 @@ impl Tiling {
     /// What the model's image tower makes of a picture.
     pub fn encode(&self, looked: &Looked, model: &dyn Model) -> Result<Encoded, ModelError> {
         match (self.tiles, looked) {
-            (Some(tiles), Looked::Frame(frame)) => model.encode_inputs(model.preprocess_in_tiles(frame, tiles.into())?),
+            (Some(tiles), Looked::Frame(frame)) => model.encode_in_tiles(frame, tiles.into()),
             // What is made ready already is cut already.
             _ => looked.encode(model),
         }
