@@ -74,6 +74,13 @@ def tokenizers():
     unigram["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap).decode()}
     put("tokenizer_files", "charsmap.json", b"3" + json.dumps(unigram).encode())
 
+    end = {"id": 4, "content": "<end>", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    pairs = {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2, "abab": 3}, "merges": [["a", "b"], ["ab", "ab"]]}
+    whole = {"version": "1.0", "added_tokens": [end], "model": pairs}
+    put("tokenizer_files", "pairs.json", b"3" + json.dumps(whole).encode())
+    # A token that would be longer than the longest.
+    put("tokenizer_files", "merges.json", b"3" + json.dumps(whole | {"model": pairs | {"merges": [["abab", "ab"]]}}).encode())
+
 
 def tower(width):
     return {"hidden_size": width, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1, "hidden_act": "gelu", "layer_norm_eps": 1e-5}

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::nn::Initializer;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use ocelli_ops::Window;
 
 use super::{AttentionPool, Head, LayerNorm, Linear, ViTLayer, VisionConfig};
@@ -29,6 +29,9 @@ pub struct VisionTower {
     pub pool: Option<AttentionPool>,
     side: usize,
     patch: usize,
+    /// Which of the positions each patch has, where that is not its own.
+    #[module(skip)]
+    places: Option<Tensor<1, Int>>,
 }
 
 linears!(VisionTower { patches, layers, projection, pool });
@@ -60,6 +63,7 @@ impl VisionTower {
             pool: (config.head == Head::AttentionPool).then(|| AttentionPool::init(config, device)),
             side: config.side,
             patch: config.patch,
+            places: None,
         }
     }
 
@@ -74,7 +78,12 @@ impl VisionTower {
             let class_token = class_token.val().unsqueeze::<3>().expand([batch, count, d]);
             x = Tensor::cat(vec![class_token, x], 1);
         }
-        self.see(x + self.positions.val().unsqueeze::<3>())
+        let positions = self.positions.val();
+        let positions = match &self.places {
+            Some(places) => positions.select(0, places.clone()),
+            None => positions,
+        };
+        self.see(x + positions.unsqueeze::<3>())
     }
 
     /// Normalised patches of one picture `[1, rows · columns, patch² · 3]`, row by row → what is seen. Positions are resized to the picture's.
@@ -83,9 +92,11 @@ impl VisionTower {
         self.see(self.patches.forward(patches) + positions)
     }
 
-    /// The same for pictures of `side` pixels with these positions, `[tokens, d]`.
-    pub(crate) fn resized(self, positions: Tensor<2>, side: usize) -> Self {
-        Self { positions: Param::from_tensor(positions), side, ..self }
+    /// The same for pictures of `side` pixels whose patches have these of the positions.
+    pub(crate) fn with_places(self, places: &[usize], side: usize) -> Self {
+        let ids: Vec<i64> = places.iter().map(|&place| place as i64).collect();
+        let places = Tensor::from_data(ids.as_slice(), &self.positions.val().device());
+        Self { places: Some(places), side, ..self }
     }
 
     /// From embedded tokens `[batch, tokens, d]` on.

@@ -5,7 +5,7 @@
 //! ```
 
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Tensor};
 
 use super::config::{Config, Vision};
 use crate::blocks::{Linear, VisionTower};
@@ -40,7 +40,7 @@ impl Network {
     pub fn for_tiles(self, config: &Config) -> Self {
         let Some((vision, tower)) = config.vision.as_ref().zip(self.vision) else { return Self { vision: None, ..self } };
         let places = places(vision.tower.grid(), vision.grid());
-        Self { vision: Some(tower.with_positions(&places, vision.tile)), ..self }
+        Self { vision: Some(tower.with_places(&places, vision.tile)), ..self }
     }
 
     /// Tiles `[tiles, 3, side, side]` → vectors `[tiles · tokens, text]`.
@@ -74,16 +74,6 @@ fn places(known: usize, grid: usize) -> Vec<usize> {
     };
     let buckets: Vec<usize> = (0..grid).map(bucket).collect();
     buckets.iter().flat_map(|row| buckets.iter().map(move |column| row * known + column)).collect()
-}
-
-impl VisionTower {
-    /// The same for pictures of `side` pixels, whose patches have the positions `places` of this tower's.
-    fn with_positions(self, places: &[usize], side: usize) -> Self {
-        let positions = self.positions.val();
-        let ids: Vec<i64> = places.iter().map(|&place| place as i64).collect();
-        let ids = Tensor::<1, Int>::from_data(ids.as_slice(), &positions.device());
-        self.resized(positions.select(0, ids), side)
-    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use crate::layout::{self, Entry};
+use crate::mapped::{Mapping, map_released};
 use crate::{BundleError, FORMAT_VERSION, GOLDEN_PREFIX, Manifest, Part, seal};
 
 /// Metadata keys that start so are the format's own; the others are text entries.
@@ -22,6 +23,8 @@ const ALIGNMENT: usize = 64;
 pub struct Bundle {
     pub(crate) origin: String,
     pub(crate) bytes: Bytes,
+    /// What the bytes are of, where that is a file.
+    pub(crate) mapping: Option<Mapping>,
     manifest: Manifest,
     texts: BTreeMap<String, String>,
     /// In file order, the seal last.
@@ -59,8 +62,8 @@ impl Bundle {
         if std::fs::metadata(path).map_err(io)?.is_dir() {
             return Err(BundleError::NotABundle { bundle: origin, reason: "it is a folder".into() });
         }
-        let bytes = crate::map(path).map_err(io)?;
-        Self::read(origin, bytes)
+        let (bytes, mapping) = map_released(path).map_err(io)?;
+        Ok(Self { mapping, ..Self::read(origin, bytes)? })
     }
 
     /// Opens a bundle that is part of the binary; see [`include_aligned!`](crate::include_aligned).
@@ -114,7 +117,7 @@ impl Bundle {
                 reason: format!("{} checksums for {} tensors, or of other names", checksums.len(), index.len()),
             });
         }
-        let bundle = Self { origin, bytes, manifest, texts: metadata, entries, index, checksums };
+        let bundle = Self { origin, bytes, mapping: None, manifest, texts: metadata, entries, index, checksums };
         bundle.check_golden()?;
         Ok(bundle)
     }

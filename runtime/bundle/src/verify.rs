@@ -16,7 +16,8 @@ impl Bundle {
 
     /// Reads the whole file and compares it with its checksums; the error names the first damaged part and its offset.
     ///
-    /// One changed bit anywhere is found: in the head and the seal, in a tensor, in the zeros between tensors.
+    /// One changed bit anywhere is found: in the head and the seal, in a tensor, in the zeros between tensors. What was read is not kept in
+    /// this process's memory: of a file's tensors only those count there later that are used.
     pub fn verify(&self) -> Result<(), BundleError> {
         let damaged = |part: Part, offset: usize, end: usize| {
             Err(BundleError::Damaged { bundle: self.origin.clone(), part, offset: offset as u64, end: end as u64 })
@@ -37,6 +38,9 @@ impl Bundle {
                 && sha256(&self.bytes[entry.range.clone()]) != *expected
             {
                 return damaged(Part::Tensor(entry.name.clone()), entry.range.start, entry.range.end);
+            }
+            if let Some(mapping) = &self.mapping {
+                mapping.release(entry.range.clone());
             }
             end = entry.range.end;
         }

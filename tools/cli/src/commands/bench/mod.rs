@@ -38,7 +38,7 @@ pub struct Args {
     #[arg(long, value_name = "S", num_args = 1..)]
     phrase: Vec<String>,
     /// Measure a known architecture with random weights instead of a model: clip-vit-b32, clip-vit-b16, siglip-b16-224, owlvit-b32-768,
-    /// smollm2-135m, or nano
+    /// smollm2-135m, smolvlm-256m, or nano
     #[arg(long, value_name = "NAME", conflicts_with_all = ["model", "image", "phrase"])]
     arch: Option<String>,
     /// Precision of --arch's weights: f32, int8 or int4; default: int8
