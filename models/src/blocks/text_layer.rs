@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use ocelli_ops::{Activation, AttentionOptions, KeyValueCache, attention, cached_attention};
 use serde::{Deserialize, Serialize};
 
-use super::{KeyValue, LayerNorm, Linear};
+use super::{KeyValue, LayerNorm, Linear, in_pieces};
 use crate::linears;
 
 /// Where the norms stand.
@@ -115,10 +115,12 @@ impl TextLayer {
 
     /// Every token sees every other: `x [batch, tokens, d]`, `mask [batch, tokens]` is added to the scores of keys.
     pub fn encode(&self, x: Tensor<3>, mask: Option<Tensor<2>>, memory: Option<&KeyValue>) -> Tensor<3> {
-        let qkv = self.enter(&self.qkv, &self.attention_norm, &x);
         let d = x.dims()[2];
-        let part = |i: usize| qkv.clone().narrow(2, i * d, d);
-        let heads = attention(part(0), part(1), part(2), mask, self.options(d, false));
+        let heads = {
+            let qkv = self.enter(&self.qkv, &self.attention_norm, &x);
+            let part = |i: usize| qkv.clone().narrow(2, i * d, d);
+            attention(part(0), part(1), part(2), mask, self.options(d, false))
+        };
         let x = self.leave(&self.output, &self.attention_norm, heads, x);
         self.finish(x, memory)
     }
@@ -144,11 +146,13 @@ impl TextLayer {
             let heads = attention(q, memory.k.clone(), memory.v.clone(), None, self.options(d, false));
             x = self.leave(&cross.output, &cross.norm, heads, beside).reshape([rows, tokens, d]);
         }
-        let hidden = match self.norms {
-            NormPlace::Before => self.up.normed_then(&self.feed_forward_norm, x.clone(), self.activation),
-            NormPlace::After => self.up.then(x.clone(), self.activation),
-        };
-        self.leave(&self.down, &self.feed_forward_norm, hidden, x)
+        in_pieces(x, self.up.shape()[1], |x| {
+            let hidden = match self.norms {
+                NormPlace::Before => self.up.normed_then(&self.feed_forward_norm, x.clone(), self.activation),
+                NormPlace::After => self.up.then(x.clone(), self.activation),
+            };
+            self.leave(&self.down, &self.feed_forward_norm, hidden, x)
+        })
     }
 
     /// A part's first product.

@@ -7,7 +7,7 @@ use ocelli_flow::ModelError;
 use ocelli_ops::{Activation, After, Angles, AttentionOptions, Before, KeyValueCache, Packed, Rotary, cached_attention};
 
 use super::config::DecoderConfig;
-use crate::blocks::{DecoderCache, Linear, RmsNorm, token_vectors};
+use crate::blocks::{DecoderCache, Linear, RmsNorm, in_pieces, token_vectors};
 use crate::linears;
 use crate::text::generate::StepDecoder;
 
@@ -152,8 +152,11 @@ impl Decoder {
         let options = AttentionOptions { heads, kv_heads, scale, causal: true, fast: false };
         let (joined, cache) = cached_attention(qkv, cache, Some(angles), first, options, false);
         let x = layer.output.plus(joined, x);
-        let gated = layer.gate_up.apply(x.clone(), layer.feed_forward_norm.before(), Activation::None, None);
-        (layer.down.apply(gated, Before::SiluMul, Activation::None, Some(x)), cache)
+        let x = in_pieces(x, 2 * self.config.hidden, |x| {
+            let gated = layer.gate_up.apply(x.clone(), layer.feed_forward_norm.before(), Activation::None, None);
+            layer.down.apply(gated, Before::SiluMul, Activation::None, Some(x))
+        });
+        (x, cache)
     }
 }
 

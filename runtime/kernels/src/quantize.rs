@@ -108,10 +108,12 @@ pub enum Form {
 #[derive(Debug, Default)]
 pub struct Rows {
     pub(crate) bytes: Vec<u8>,
+    /// Int8, where [`Simd::SIGNS_APART`]: `[blocks][K/4][R][8]`.
+    pub(crate) apart: Vec<u8>,
     pub(crate) floats: Vec<f32>,
     /// Int8: `[blocks][R]`; groups: `[blocks][K/32][R]`.
     pub(crate) scales: Vec<f32>,
-    /// Groups: −offset · sum of the group's bytes, `[blocks][K/32][R]`.
+    /// Groups: −offset · sum of the group's bytes, `[blocks][K/32][R]`. Int8, where signs are apart: what products leave out, `[blocks][R]`.
     pub(crate) starts: Vec<i32>,
     pub(crate) blocks: Blocks,
 }
@@ -186,6 +188,10 @@ impl Rows {
             Form::Int8 => {
                 at_least(&mut self.bytes, padded_rows * k.div_ceil(4) * 4);
                 at_least(&mut self.scales, padded_rows);
+                if isa.run(SignsApart) {
+                    at_least(&mut self.apart, padded_rows * k.div_ceil(4) * 8);
+                    at_least(&mut self.starts, padded_rows);
+                }
             }
             Form::Groups { .. } => {
                 assert!(k.is_multiple_of(GROUP), "{k} input channels are not whole groups");
@@ -201,6 +207,7 @@ impl Rows {
             blocks,
             form,
             bytes: SharedMut::new(&mut self.bytes),
+            apart: SharedMut::new(&mut self.apart),
             floats: SharedMut::new(&mut self.floats),
             scales: SharedMut::new(&mut self.scales),
             starts: SharedMut::new(&mut self.starts),
@@ -220,6 +227,7 @@ struct Fill<'a> {
     blocks: Blocks,
     form: Form,
     bytes: SharedMut<u8>,
+    apart: SharedMut<u8>,
     floats: SharedMut<f32>,
     scales: SharedMut<f32>,
     starts: SharedMut<i32>,
@@ -294,7 +302,59 @@ impl Kernel for FillBlocks<'_> {
                     }
                 }
             }
+            if S::SIGNS_APART && form == Form::Int8 {
+                let fours = k.div_ceil(4) * blocks.block;
+                // SAFETY: `fill_from` has made room; the block is this task's, and its bytes are written.
+                unsafe {
+                    let (apart, starts) = (self.job.apart.at(block * fours * 8), self.job.starts.at(block * blocks.block));
+                    signs_apart(s, self.job.int8_block(block).0, fours, blocks.block, apart, starts);
+                }
+            }
             block += 1;
+        }
+    }
+}
+
+/// Whether an instruction set reads activations with their signs apart.
+struct SignsApart;
+
+impl Kernel for SignsApart {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _s: S) -> bool {
+        S::SIGNS_APART
+    }
+}
+
+/// [`Simd::signs_apart`] for a block of `fours` fours of `rows` rows in turn, and what products leave out of each row.
+///
+/// # Safety
+/// The block's bytes exist, and room for what is written, which is this task's.
+#[inline(always)]
+unsafe fn signs_apart<S: Simd>(s: S, bytes: *const u8, fours: usize, rows: usize, apart: *mut u8, starts: *mut i32) {
+    // SAFETY: the caller's; what is left after the last whole eight goes through buffers.
+    unsafe {
+        std::slice::from_raw_parts_mut(starts, rows).fill(0);
+        let (mut first, mut row) = (0, 0);
+        while first < fours {
+            let count = (fours - first).min(8);
+            let sums = if count == 8 {
+                s.signs_apart(bytes.add(first * 4), apart.add(first * 8))
+            } else {
+                let (mut from, mut to) = ([0; 32], [0; 64]);
+                std::ptr::copy_nonoverlapping(bytes.add(first * 4), from.as_mut_ptr(), count * 4);
+                let sums = s.signs_apart(from.as_ptr(), to.as_mut_ptr());
+                std::ptr::copy_nonoverlapping(to.as_ptr(), apart.add(first * 8), count * 8);
+                sums
+            };
+            let mut i = 0;
+            while i < count {
+                *starts.add(row) += sums[i];
+                row = if row + 1 == rows { 0 } else { row + 1 };
+                i += 1;
+            }
+            first += 8;
         }
     }
 }
@@ -329,6 +389,10 @@ impl Rows {
         let bytes = k.div_ceil(4) * 4 * blocks.block;
         at_least(&mut self.bytes, blocks.count * bytes);
         at_least(&mut self.scales, blocks.count * blocks.block);
+        if S::SIGNS_APART {
+            at_least(&mut self.apart, 2 * blocks.count * bytes);
+            at_least(&mut self.starts, blocks.count * blocks.block);
+        }
         self.blocks = blocks;
         s.call(QuantizeRows { rows: self, k, from });
     }
@@ -355,6 +419,10 @@ impl Kernel for QuantizeRows<'_> {
                 let part = Strided { base: from.base.add(block * blocks.block * from.row), ..from };
                 let to = (rows.bytes.as_mut_ptr().add(block * bytes), rows.scales.as_mut_ptr().add(block * blocks.block));
                 quantize_rows(s, part, k, blocks.len(block), blocks.block, to.0, to.1);
+                if S::SIGNS_APART {
+                    let apart = (rows.apart.as_mut_ptr().add(2 * block * bytes), rows.starts.as_mut_ptr().add(block * blocks.block));
+                    signs_apart(s, to.0, bytes / 4, blocks.block, apart.0, apart.1);
+                }
             }
             block += 1;
         }

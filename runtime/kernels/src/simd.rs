@@ -30,6 +30,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     const F32_ROWS: usize;
     /// What is added to an activation before [`Simd::dot`]: 128 where the instruction multiplies unsigned by signed.
     const ACTIVATION_OFFSET: i32;
+    /// Whether [`Simd::dot_columns`] reads rows as [`Simd::signs_apart`] writes them, and leaves a row's Σ |a| over its negative `a` out.
+    const SIGNS_APART: bool = false;
     /// What [`Simd::dot_grouped`] adds to a weight: 128 where the instruction multiplies unsigned by signed.
     const WEIGHT_OFFSET: i32;
 
@@ -158,8 +160,21 @@ pub trait Simd: Copy + Send + Sync + 'static {
         }
     }
 
-    /// [`Simd::dot`] down `quads` fours of input channels: rows' fours are `[quads][R][4]` from `a` on; weights are `[quads][PANEL][4]`
-    /// from `w` on, with `panel_stride` bytes from one panel to the next.
+    /// Writes eight fours of activations as magnitudes and signs: four magnitudes, then four bytes that are −1 where the activation is negative.
+    /// Gives each four's Σ |a| over its negative activations.
+    ///
+    /// Where signs are apart: a · w = |a| · (w xor sign) + |a| for a negative a, as −w = (w xor −1) + 1.
+    ///
+    /// # Safety
+    /// 32 bytes must be readable at `p`, 64 writable at `to`.
+    #[inline(always)]
+    unsafe fn signs_apart(self, _p: *const u8, _to: *mut u8) -> [i32; 8] {
+        const { assert!(!Self::SIGNS_APART) };
+        [0; 8]
+    }
+
+    /// [`Simd::dot`] down `quads` fours of input channels: rows' fours are `[quads][R][4]` from `a` on (`[quads][R][8]` where signs are apart);
+    /// weights are `[quads][PANEL][4]` from `w` on, with `panel_stride` bytes from one panel to the next.
     ///
     /// For instruction sets that can take more than four input channels at a time.
     ///

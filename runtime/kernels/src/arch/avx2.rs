@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use crate::simd::{Kernel, Simd};
+use crate::simd::{Kernel, PANEL, Simd};
 
 /// Proof that this CPU has AVX2, FMA and F16C.
 #[derive(Debug, Clone, Copy)]
@@ -31,13 +31,78 @@ unsafe fn vectorized<K: Kernel>(s: Avx2, kernel: K) -> K::Output {
 }
 
 impl Simd for Avx2 {
-    // Eight accumulators, two weights, a broadcast, its magnitude, a product and the ones in 16 registers.
+    // Eight accumulators, two weights, a magnitude, its sign, a product and the ones in 16 registers.
     const INT8_ROWS: usize = 4;
     const GROUP_ROWS: usize = 2;
     const ACTIVATION_OFFSET: i32 = 0;
     const WEIGHT_OFFSET: i32 = 0;
+    // A sign instruction goes the way that products go, of which there are two; an exclusive or goes any of four.
+    const SIGNS_APART: bool = true;
 
     ymm_methods!();
+
+    #[inline(always)]
+    unsafe fn signs_apart(self, p: *const u8, to: *mut u8) -> [i32; 8] {
+        let mut sums = [0; 8];
+        // SAFETY: the caller's.
+        token!({
+            let a = _mm256_loadu_si256(p.cast());
+            let (magnitudes, signs) = (_mm256_abs_epi8(a), _mm256_cmpgt_epi8(_mm256_setzero_si256(), a));
+            // Fours of both in turn; within halves of a register, so those change places after it.
+            let (low, high) = (_mm256_unpacklo_epi32(magnitudes, signs), _mm256_unpackhi_epi32(magnitudes, signs));
+            _mm256_storeu_si256(to.cast(), _mm256_permute2x128_si256(low, high, 0x20));
+            _mm256_storeu_si256(to.add(32).cast(), _mm256_permute2x128_si256(low, high, 0x31));
+            let negative = _mm256_maddubs_epi16(_mm256_and_si256(magnitudes, signs), _mm256_set1_epi8(1));
+            _mm256_storeu_si256(sums.as_mut_ptr().cast(), _mm256_madd_epi16(negative, _mm256_set1_epi16(1)));
+        });
+        sums
+    }
+
+    #[inline(always)]
+    unsafe fn dot_columns<const R: usize, const V: usize>(
+        self,
+        acc: &mut [[__m256i; V]; R],
+        mut w: *const u8,
+        panel_stride: usize,
+        mut a: *const u8,
+        quads: usize,
+    ) {
+        const PER_PANEL: usize = PANEL / 8;
+        let mut quad = 0;
+        while quad < quads {
+            // SAFETY: the caller's; beyond the weight's end nothing is read.
+            token!({
+                let mut weights = [_mm256_setzero_si256(); V];
+                let mut v = 0;
+                while v < V {
+                    weights[v] = _mm256_loadu_si256(w.add(v / PER_PANEL * panel_stride + v % PER_PANEL * 32).cast());
+                    v += 1;
+                }
+                // The same place in the next strip, which lies behind this one.
+                let mut panel = if R > 1 { 0 } else { V };
+                while panel < V / PER_PANEL {
+                    self.prefetch(w.wrapping_add((panel + V / PER_PANEL) * panel_stride));
+                    panel += 1;
+                }
+                let mut r = 0;
+                while r < R {
+                    let word = a.add(r * 8).cast::<i32>();
+                    let (magnitudes, signs) = (_mm256_set1_epi32(word.read_unaligned()), _mm256_set1_epi32(word.add(1).read_unaligned()));
+                    let mut v = 0;
+                    while v < V {
+                        // A pair is at most 127 · (127 + 128), which fits 16 bits.
+                        let pairs = _mm256_maddubs_epi16(magnitudes, _mm256_xor_si256(weights[v], signs));
+                        acc[r][v] = _mm256_add_epi32(acc[r][v], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+                        v += 1;
+                    }
+                    r += 1;
+                }
+                a = a.add(R * 8);
+                w = w.add(PANEL * 4);
+            });
+            quad += 1;
+        }
+    }
 
     #[inline(always)]
     fn dot(self, acc: __m256i, w: __m256i, a: __m256i) -> __m256i {

@@ -80,7 +80,6 @@ impl Expand<'_> {
         if V > strip(S::LANES, R, 1) * PANEL / S::LANES {
             return;
         }
-        let quads = self.weight.k().div_ceil(4);
         let per_panel = PANEL / S::LANES;
         let (low, high) = (s.splat(self.range.0), s.splat(self.range.1));
         let (mut scales, mut bias) = ([s.splat(0.0); V], [s.splat(0.0); V]);
@@ -95,7 +94,7 @@ impl Expand<'_> {
             }
             let mut block = 0;
             while block < self.rows.blocks.count {
-                let acc = accumulate::<S, R, V>(s, self.weight, self.rows.bytes.as_ptr().add(block * quads * R * 4), self.panel);
+                let acc = accumulate::<S, R, V>(s, self.weight, self.rows, block, self.panel);
                 let row_scales = self.rows.scales.as_ptr().add(block * R);
                 let places = self.places.as_ptr().add(block * R);
                 let mut r = 0;

@@ -20,6 +20,10 @@ impl Tile for Int8<'_> {
         Form::Int8
     }
 
+    fn activation<S: Simd>() -> usize {
+        if S::SIGNS_APART { 2 } else { Self::ACTIVATION }
+    }
+
     #[inline(always)]
     fn most_rows<S: Simd>() -> usize {
         S::INT8_ROWS
@@ -27,11 +31,10 @@ impl Tile for Int8<'_> {
 
     #[inline(always)]
     unsafe fn tile<S: Simd, const R: usize, const V: usize>(&self, s: S, rows: &Rows, block: usize, panel: usize) -> [[S::F; V]; R] {
-        let quads = self.0.k().div_ceil(4);
         let mut out = [[s.splat(0.0); V]; R];
         // SAFETY: the caller's: the panels exist, and so does the block.
         unsafe {
-            let acc = accumulate::<S, R, V>(s, self.0, rows.bytes.as_ptr().add(block * quads * R * 4), panel);
+            let acc = accumulate::<S, R, V>(s, self.0, rows, block, panel);
             let scales = self.0.scales().as_ptr().add(panel * PANEL);
             let row_scales = rows.scales.as_ptr().add(block * R);
             let mut r = 0;
@@ -50,15 +53,16 @@ impl Tile for Int8<'_> {
     }
 }
 
-/// Products of R rows of bytes, `[K/4][R][4]`, and V vectors of output channels from panel `panel` on.
+/// Products of a block of R rows of bytes and V vectors of output channels from panel `panel` on.
 ///
 /// # Safety
-/// The panels and the rows exist.
+/// The panels and the block exist.
 #[inline(always)]
 pub(crate) unsafe fn accumulate<S: Simd, const R: usize, const V: usize>(
     s: S,
     weight: PackedInt8<'_>,
-    a: *const u8,
+    rows: &Rows,
+    block: usize,
     panel: usize,
 ) -> [[S::I; V]; R] {
     let quads = weight.k().div_ceil(4);
@@ -78,6 +82,16 @@ pub(crate) unsafe fn accumulate<S: Simd, const R: usize, const V: usize>(
                     r += 1;
                 }
                 v += 1;
+            }
+        }
+        let fours = block * quads * R;
+        let mut a = rows.bytes.as_ptr().wrapping_add(fours * 4);
+        if S::SIGNS_APART {
+            a = rows.apart.as_ptr().add(fours * 8);
+            let mut r = 0;
+            while r < R {
+                acc[r] = [s.splat_i(*rows.starts.as_ptr().add(block * R + r)); V];
+                r += 1;
             }
         }
         let w = weight.values().as_ptr().cast::<u8>().add(panel * panel_stride);

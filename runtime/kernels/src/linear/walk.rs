@@ -16,6 +16,11 @@ pub(crate) trait Tile: Copy + Sync {
     fn form(&self) -> Form;
     /// Bytes of an activation once it is ready.
     const ACTIVATION: usize;
+    /// The same as an instruction set's tiles read it.
+    #[inline(always)]
+    fn activation<S: Simd>() -> usize {
+        Self::ACTIVATION
+    }
     /// Registers a row and vector takes: accumulators.
     const ACCUMULATORS: usize;
     /// Most rows of a tile.
@@ -32,13 +37,14 @@ const TILE: usize = 512;
 /// Activations that are made ready at a time: they should stay in the second-level cache beside a strip.
 const READY: usize = 384 << 10;
 
-struct MostRows<T>(std::marker::PhantomData<T>);
+/// Most rows of a tile, and the bytes of an activation.
+struct Needs<T>(std::marker::PhantomData<T>);
 
-impl<T: Tile> Kernel for MostRows<T> {
-    type Output = usize;
+impl<T: Tile> Kernel for Needs<T> {
+    type Output = (usize, usize);
     #[inline(always)]
-    fn run<S: Simd>(self, _s: S) -> usize {
-        T::most_rows::<S>()
+    fn run<S: Simd>(self, _s: S) -> (usize, usize) {
+        (T::most_rows::<S>(), T::activation::<S>())
     }
 }
 
@@ -47,8 +53,8 @@ pub(super) fn run<T: Tile>(engine: &mut Engine<'_>, source: Source<'_>, epilogue
     let m = source.rows(k);
     assert!(out.len() == m * n, "{} results where {m} x {n} are computed", out.len());
     epilogue.check(m, n);
-    let most = engine.isa.run(MostRows::<T>(std::marker::PhantomData));
-    let chunks = Blocks::new(m, (READY / (k * T::ACTIVATION)).next_multiple_of(most).max(4 * most));
+    let (most, activation) = engine.isa.run(Needs::<T>(std::marker::PhantomData));
+    let chunks = Blocks::new(m, (READY / (k * activation)).next_multiple_of(most).max(4 * most));
     for chunk in 0..chunks.count {
         let (from, rows) = (chunk * chunks.block, chunks.len(chunk));
         let epilogue = Epilogue { residual: epilogue.residual.map(|r| &r[from * n..(from + rows) * n]), ..epilogue };
