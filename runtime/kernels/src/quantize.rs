@@ -333,29 +333,39 @@ impl Kernel for SignsApart {
 /// The block's bytes exist, and room for what is written, which is this task's.
 #[inline(always)]
 unsafe fn signs_apart<S: Simd>(s: S, bytes: *const u8, fours: usize, rows: usize, apart: *mut u8, starts: *mut i32) {
+    // The least number that eight and `rows` divide: so many fours after an eight there is one of the same rows.
+    let stride = 8 * rows >> (rows | 8).trailing_zeros();
     // SAFETY: the caller's; what is left after the last whole eight goes through buffers.
     unsafe {
         std::slice::from_raw_parts_mut(starts, rows).fill(0);
-        let (mut first, mut row) = (0, 0);
-        while first < fours {
-            let count = (fours - first).min(8);
-            let sums = if count == 8 {
-                s.signs_apart(bytes.add(first * 4), apart.add(first * 8))
-            } else {
-                let (mut from, mut to) = ([0; 32], [0; 64]);
-                std::ptr::copy_nonoverlapping(bytes.add(first * 4), from.as_mut_ptr(), count * 4);
-                let sums = s.signs_apart(from.as_ptr(), to.as_mut_ptr());
-                std::ptr::copy_nonoverlapping(to.as_ptr(), apart.add(first * 8), count * 8);
-                sums
-            };
-            let mut i = 0;
-            while i < count {
-                *starts.add(row) += sums[i];
-                row = if row + 1 == rows { 0 } else { row + 1 };
-                i += 1;
-            }
-            first += 8;
+        let eights = fours / 8;
+        let mut first = 0;
+        while first < stride / 8 && first < eights {
+            let count = (eights - first).div_ceil(stride / 8);
+            add_sums(starts, rows, first * 8, s.signs_apart(bytes.add(first * 32), apart.add(first * 64), stride, count));
+            first += 1;
         }
+        let (whole, rest) = (eights * 8, fours % 8);
+        if rest > 0 {
+            let (mut from, mut to) = ([0; 32], [0; 64]);
+            std::ptr::copy_nonoverlapping(bytes.add(whole * 4), from.as_mut_ptr(), rest * 4);
+            add_sums(starts, rows, whole, s.signs_apart(from.as_ptr(), to.as_mut_ptr(), 8, 1));
+            std::ptr::copy_nonoverlapping(to.as_ptr(), apart.add(whole * 8), rest * 8);
+        }
+    }
+}
+
+/// Adds the sums of eight fours, of which the first is the block's four `first`, to those of their rows.
+///
+/// # Safety
+/// There are `rows` starts.
+#[inline(always)]
+unsafe fn add_sums(starts: *mut i32, rows: usize, first: usize, sums: [i32; 8]) {
+    let mut lane = 0;
+    while lane < 8 {
+        // SAFETY: the caller's.
+        unsafe { *starts.add((first + lane) % rows) += sums[lane] };
+        lane += 1;
     }
 }
 

@@ -160,15 +160,16 @@ pub trait Simd: Copy + Send + Sync + 'static {
         }
     }
 
-    /// Writes eight fours of activations as magnitudes and signs: four magnitudes, then four bytes that are −1 where the activation is negative.
-    /// Gives each four's Σ |a| over its negative activations.
+    /// Writes `count` times eight fours of activations, each eight `stride` fours after the one before, as magnitudes and signs: for each four its
+    /// magnitudes, then four bytes that are −1 where the activation is negative. Gives the sums of |a| over negative activations of the first
+    /// fours of all eights, of the second, and so on.
     ///
     /// Where signs are apart: a · w = |a| · (w xor sign) + |a| for a negative a, as −w = (w xor −1) + 1.
     ///
     /// # Safety
-    /// 32 bytes must be readable at `p`, 64 writable at `to`.
+    /// 32 bytes must be readable for each eight from `p` on, 64 writable from `to` on.
     #[inline(always)]
-    unsafe fn signs_apart(self, _p: *const u8, _to: *mut u8) -> [i32; 8] {
+    unsafe fn signs_apart(self, _p: *const u8, _to: *mut u8, _stride: usize, _count: usize) -> [i32; 8] {
         const { assert!(!Self::SIGNS_APART) };
         [0; 8]
     }

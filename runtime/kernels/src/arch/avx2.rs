@@ -42,18 +42,25 @@ impl Simd for Avx2 {
     ymm_methods!();
 
     #[inline(always)]
-    unsafe fn signs_apart(self, p: *const u8, to: *mut u8) -> [i32; 8] {
+    unsafe fn signs_apart(self, p: *const u8, to: *mut u8, stride: usize, count: usize) -> [i32; 8] {
         let mut sums = [0; 8];
         // SAFETY: the caller's.
         token!({
-            let a = _mm256_loadu_si256(p.cast());
-            let (magnitudes, signs) = (_mm256_abs_epi8(a), _mm256_cmpgt_epi8(_mm256_setzero_si256(), a));
-            // Fours of both in turn; within halves of a register, so those change places after it.
-            let (low, high) = (_mm256_unpacklo_epi32(magnitudes, signs), _mm256_unpackhi_epi32(magnitudes, signs));
-            _mm256_storeu_si256(to.cast(), _mm256_permute2x128_si256(low, high, 0x20));
-            _mm256_storeu_si256(to.add(32).cast(), _mm256_permute2x128_si256(low, high, 0x31));
-            let negative = _mm256_maddubs_epi16(_mm256_and_si256(magnitudes, signs), _mm256_set1_epi8(1));
-            _mm256_storeu_si256(sums.as_mut_ptr().cast(), _mm256_madd_epi16(negative, _mm256_set1_epi16(1)));
+            let mut sum = _mm256_setzero_si256();
+            let mut i = 0;
+            while i < count {
+                let a = _mm256_loadu_si256(p.add(i * stride * 4).cast());
+                let (magnitudes, signs) = (_mm256_abs_epi8(a), _mm256_cmpgt_epi8(_mm256_setzero_si256(), a));
+                // Fours of both in turn; within halves of a register, so those change places after it.
+                let (low, high) = (_mm256_unpacklo_epi32(magnitudes, signs), _mm256_unpackhi_epi32(magnitudes, signs));
+                let to = to.add(i * stride * 8);
+                _mm256_storeu_si256(to.cast(), _mm256_permute2x128_si256(low, high, 0x20));
+                _mm256_storeu_si256(to.add(32).cast(), _mm256_permute2x128_si256(low, high, 0x31));
+                let negative = _mm256_maddubs_epi16(_mm256_and_si256(magnitudes, signs), _mm256_set1_epi8(1));
+                sum = _mm256_add_epi32(sum, _mm256_madd_epi16(negative, _mm256_set1_epi16(1)));
+                i += 1;
+            }
+            _mm256_storeu_si256(sums.as_mut_ptr().cast(), sum);
         });
         sums
     }
