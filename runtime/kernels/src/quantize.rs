@@ -334,7 +334,7 @@ impl Kernel for SignsApart {
 #[inline(always)]
 unsafe fn signs_apart<S: Simd>(s: S, bytes: *const u8, fours: usize, rows: usize, apart: *mut u8, starts: *mut i32) {
     // The least number that eight and `rows` divide: so many fours after an eight there is one of the same rows.
-    let stride = 8 * rows >> (rows | 8).trailing_zeros();
+    let stride = (8 * rows) >> (rows | 8).trailing_zeros();
     // SAFETY: the caller's; what is left after the last whole eight goes through buffers.
     unsafe {
         std::slice::from_raw_parts_mut(starts, rows).fill(0);
