@@ -96,8 +96,8 @@ impl Florence2 {
         let text = &self.network.text;
         let start = self.config.text.start;
         let settings = self.config.generate.settings(options, 1, text.max_tokens() - 1)?;
-        let memory = self.network.read(seen.0.clone(), prompt);
-        let mut state = text.cache(&memory, 1 + settings.max_tokens);
+        // Of what was read, its keys and values are all that is kept.
+        let mut state = text.cache(&self.network.read(seen.0.clone(), prompt), 1 + settings.max_tokens);
         let logits = text.step(&[start], &mut state)?;
         let begun = Start { state: &mut state, logits, prompt: vec![start] };
         let mut written = write_as(text, begun, &settings, Vec::new(), detokenizer, &options.stop, listener)?;

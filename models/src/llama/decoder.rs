@@ -89,7 +89,7 @@ impl Decoder {
 
     /// An empty cache for `rows` sequences of at most `context` tokens.
     pub fn cache(&self, rows: usize, context: usize, device: &Device) -> DecoderCache {
-        DecoderCache::new(self.layers.len(), rows, context, self.config.kv_width(), Vec::new(), device)
+        DecoderCache::new(self.layers.len(), rows, context, self.config.kv_width(), Vec::new(), device).reserved()
     }
 
     /// The vectors of tokens: `[1, ids, d]`.

@@ -10,7 +10,7 @@ use crate::blocks::DecoderCache;
 
 /// Places that are read at once: many enough that layers are as fast as they can be, and what they need of memory meanwhile does not grow with
 /// the prompt.
-const AT_ONCE: usize = 512;
+const AT_ONCE: usize = 256;
 
 /// What stands at a place of a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

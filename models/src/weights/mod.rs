@@ -93,15 +93,10 @@ impl ModuleMapper for Loader<'_> {
             return param;
         }
         let expected = param.lazy_shape().to_vec();
-        match read(self.bundle, &name, &expected) {
-            Ok((values, transposed)) => {
-                let tensor = if transposed {
-                    let data = TensorData::new(values, [expected[1], expected[0]]);
-                    Tensor::<D>::from_data(data, self.device).swap_dims(0, 1)
-                } else {
-                    Tensor::<D>::from_data(TensorData::new(values, expected), self.device)
-                };
-                Param::initialized(param.id, tensor)
+        match parameter(self.bundle, &name, &expected) {
+            Ok((data, transposed)) => {
+                let tensor = Tensor::<D>::from_data(data, self.device);
+                Param::initialized(param.id, if transposed { tensor.swap_dims(0, 1) } else { tensor })
             }
             Err(error) => {
                 self.error = Some(error);
@@ -234,6 +229,22 @@ fn read(bundle: &Bundle, name: &str, expected: &[usize]) -> Result<(Vec<f32>, bo
         }
     }
     Ok((values, recipe.transposed()))
+}
+
+/// The data of parameter `name`, of shape `expected`; whether it is that of the transposed matrix. What is stored as f32 is not copied.
+fn parameter(bundle: &Bundle, name: &str, expected: &[usize]) -> Result<(TensorData, bool), LoadError> {
+    let view = find(bundle, name, expected)?;
+    if recipe_of(bundle, name)? == Recipe::F32 && view.dtype == DType::F32 && view.shape == expected && aligned(view.bytes) {
+        return Ok((as_stored(&view), false));
+    }
+    let (values, transposed) = read(bundle, name, expected)?;
+    let shape = if transposed { vec![expected[1], expected[0]] } else { expected.to_vec() };
+    Ok((TensorData::new(values, shape), transposed))
+}
+
+/// Whether they can be read as floats where they are.
+fn aligned(bytes: &[u8]) -> bool {
+    bytes.as_ptr().addr().is_multiple_of(align_of::<f32>())
 }
 
 /// Puts a packed weight in its place; false where it is left to its parameter.

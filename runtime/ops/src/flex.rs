@@ -346,6 +346,9 @@ pub(crate) fn cached_attention(
     (tensor(out, Shape::from([batch, tokens, q_width])), k, v)
 }
 
+/// Values of a row that change places at a time.
+const REORDERED: usize = 1 << 14;
+
 pub(crate) fn reorder_rows(x: FloatTensor<Flex>, options: &ReorderOptions) -> FloatTensor<Flex> {
     let ReorderOptions { rows, used } = options;
     let (count, context, width) = (x.shape()[0], x.shape()[1], x.shape()[2]);
@@ -360,16 +363,22 @@ pub(crate) fn reorder_rows(x: FloatTensor<Flex>, options: &ReorderOptions) -> Fl
         }
         return tensor(out, Shape::from([rows.len(), context, width]));
     }
+    // Rows that are overwritten before they are read for the last time are set aside, a piece of all rows at a time.
+    let needed = |&from: &usize| rows[from] != from && rows.iter().enumerate().any(|(to, &asked)| asked == from && to > from);
+    let mut aside: Vec<(usize, Vec<f32>)> = (0..count).filter(needed).map(|from| (from, Vec::new())).collect();
     let all = x.storage_mut::<f32>();
-    // What would be overwritten before it is read.
-    let kept: Vec<(usize, Vec<f32>)> = (0..count)
-        .filter(|&from| rows[from] != from && rows.iter().enumerate().any(|(to, &asked)| asked == from && to > from))
-        .map(|from| (from, all[from * row..from * row + used].to_vec()))
-        .collect();
-    for (to, &from) in rows.iter().enumerate().filter(|(to, from)| to != *from) {
-        match kept.iter().find(|(kept, _)| *kept == from && *kept < to) {
-            Some((_, values)) => all[to * row..to * row + used].copy_from_slice(values),
-            None => all.copy_within(from * row..from * row + used, to * row),
+    for begin in (0..used).step_by(REORDERED) {
+        let end = used.min(begin + REORDERED);
+        let piece = |of: usize| of * row + begin..of * row + end;
+        for (from, values) in &mut aside {
+            values.clear();
+            values.extend_from_slice(&all[piece(*from)]);
+        }
+        for (to, &from) in rows.iter().enumerate().filter(|(to, from)| to != *from) {
+            match aside.iter().find(|(of, _)| *of == from && from < to) {
+                Some((_, values)) => all[piece(to)].copy_from_slice(values),
+                None => all.copy_within(piece(from), to * row + begin),
+            }
         }
     }
     x
@@ -619,13 +628,16 @@ mod tests {
 
     #[test]
     fn rows_change_places_as_the_oracles() {
-        let x = random([4, 5, 3]);
-        for rows in [vec![1, 0, 3, 2], vec![3, 3, 3, 3], vec![2, 0, 1, 1], vec![1, 2, 3, 0], vec![0, 0, 1, 1], vec![3, 1], vec![0; 6]] {
-            let options = ReorderOptions { rows: rows.clone(), used: 2 };
-            let fast = values(reorder_rows(primitive(x.clone()), &options));
-            let right = values(oracle::reorder_rows::<Flex>(primitive(x.clone()), &options));
-            for (row, (fast, right)) in fast.chunks(15).zip(right.chunks(15)).enumerate() {
-                assert_eq!(fast[..6], right[..6], "row {row} of {rows:?}");
+        // The second takes several pieces.
+        for x in [random([4, 5, 3]), random([4, 3, REORDERED / 2 + 5])] {
+            let [_, context, width] = x.dims();
+            for rows in [vec![1, 0, 3, 2], vec![3, 3, 3, 3], vec![2, 0, 1, 1], vec![1, 2, 3, 0], vec![0, 0, 1, 1], vec![3, 1], vec![0; 6]] {
+                let options = ReorderOptions { rows: rows.clone(), used: 2 };
+                let fast = values(reorder_rows(primitive(x.clone()), &options));
+                let right = values(oracle::reorder_rows::<Flex>(primitive(x.clone()), &options));
+                for (row, (fast, right)) in fast.chunks(context * width).zip(right.chunks(context * width)).enumerate() {
+                    assert_eq!(fast[..2 * width], right[..2 * width], "row {row} of {rows:?}, {width} wide");
+                }
             }
         }
     }

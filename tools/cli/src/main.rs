@@ -49,6 +49,7 @@ use crate::session::Session;
 
 fn main() -> ExitCode {
     let started = Instant::now();
+    ocelli_linux::memory::give_back_large();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return explain_usage(&error),

@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use ocelli_bundle::Bundle;
 use ocelli_flow::{Answerer, Captioner, Embedder, Grounder, Model};
+use ocelli_linux::memory::give_back_free;
 use ocelli_ops::device::DeviceChoice;
 
 use crate::args::Global;
@@ -76,7 +77,9 @@ impl Session {
     /// The model of an opened bundle on the chosen device.
     pub fn load(&self, bundle: &Bundle) -> Result<Box<dyn Model>> {
         let device = ocelli_ops::device::select(self.device).context("--device")?;
-        ocelli_models::load(bundle, &device).with_context(|| format!("{}: this model cannot be loaded", bundle.origin()))
+        let model = ocelli_models::load(bundle, &device).with_context(|| format!("{}: this model cannot be loaded", bundle.origin()))?;
+        give_back_free();
+        Ok(model)
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use ocelli_flow::{Encoded, Frame, Inputs, Model, ModelError};
+use ocelli_linux::memory::give_back_free;
 use ocelli_pipeline::picture;
 
 use crate::pixels;
@@ -62,13 +63,15 @@ pub struct Tiling {
 }
 
 impl Tiling {
-    /// What the model's image tower makes of a picture.
+    /// What the model's image tower makes of a picture. What it took of memory is free again for the text that is written next.
     pub fn encode(&self, looked: &Looked, model: &dyn Model) -> Result<Encoded, ModelError> {
-        match (self.tiles, looked) {
+        let encoded = match (self.tiles, looked) {
             (Some(tiles), Looked::Frame(frame)) => model.encode_in_tiles(frame, tiles.into()),
             // What is made ready already is cut already.
             _ => looked.encode(model),
-        }
+        };
+        give_back_free();
+        encoded
     }
 
     /// The tensors of a picture.
