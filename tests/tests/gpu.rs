@@ -110,15 +110,9 @@ fn encoder_layer(weights: Weights, device: &Device) -> Vec<f32> {
     let norm = || LayerNorm::init(d, device);
     let linears = [(d, 3 * d), (d, d), (d, hidden), (hidden, d)].map(|(k, n)| noise.linear(k, n, true, weights, device));
     let [qkv, output, up, down] = linears;
-    let layer = ViTLayer {
-        norm1: norm(),
-        qkv,
-        output,
-        norm2: norm(),
-        up,
-        down,
-        ..ViTLayer::init(d, hidden, 4, Activation::QuickGelu, 1e-5, device)
-    };
+    let mut layer = ViTLayer::init(d, hidden, 4, Activation::QuickGelu, 1e-5, device);
+    (layer.norm1, layer.norm2) = (norm(), norm());
+    (layer.qkv, layer.output, layer.up, layer.down) = (qkv, output, up, down);
     let x = noise.tensor([2, 17, d], 1.0, device);
     values(layer.forward(x.clone()) - x)
 }

@@ -9,6 +9,16 @@ use crate::simd::{GROUPED, NIBBLES, PANEL, Simd};
 pub(super) struct Groups<'a>(pub PackedGroups<'a>);
 
 impl Groups<'_> {
+    /// Asks for what lies [`AHEAD`] behind byte `index` of the values: hardware that fetches ahead begins anew at every page. Beyond the weight's end
+    /// nothing is read.
+    #[inline(always)]
+    fn prefetch_ahead<S: Simd, const R: usize>(&self, s: S, index: usize) {
+        // One row is bound by memory. On a Zen 3, that reads 15 GB/s a thread where it read 12; on others it was not measured.
+        if R == 1 && S::LANES == 8 {
+            s.prefetch(self.0.values().as_ptr().wrapping_add(index + AHEAD));
+        }
+    }
+
     /// Asks for the same group of the next strip, which lies behind this one; beyond the weight's end nothing is read.
     #[inline(always)]
     fn prefetch<S: Simd, const V: usize>(&self, s: S, panel: usize, group: usize) {
@@ -29,6 +39,8 @@ impl Groups<'_> {
     }
 }
 
+/// How far ahead of its products one row's weights are asked for, in bytes.
+const AHEAD: usize = 1024;
 /// Groups of four input channels in a group.
 const QUADS: usize = GROUP / 4;
 
@@ -85,6 +97,9 @@ impl Tile for Groups<'_> {
                             while v < V {
                                 let index = ((panel + v / per_panel) * groups + group) * GROUP + quad * 4;
                                 let w = s.load_b(self.0.values().as_ptr().add(index * PANEL + v % per_panel * S::LANES * 4));
+                                if v == 0 {
+                                    self.prefetch_ahead::<S, R>(s, index * PANEL);
+                                }
                                 s.dot_tile::<GROUPED, R, 1>(&mut acc[v], &[w], a.add(quad * R * 4));
                                 v += 1;
                             }
@@ -98,6 +113,9 @@ impl Tile for Groups<'_> {
                             while v < V {
                                 let index = ((panel + v / per_panel) * groups + group) * (GROUP / 2) + quad * 4;
                                 let w = s.load_b(self.0.values().as_ptr().add(index * PANEL + v % per_panel * S::LANES * 4));
+                                if v == 0 {
+                                    self.prefetch_ahead::<S, R>(s, index * PANEL);
+                                }
                                 let (low, high) = s.nibbles(w);
                                 s.dot_tile::<NIBBLES, R, 1>(&mut acc[v], &[low], a.add(quad * R * 4));
                                 s.dot_tile::<NIBBLES, R, 1>(&mut acc[v], &[high], a.add((quad + QUADS / 2) * R * 4));
