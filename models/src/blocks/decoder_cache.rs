@@ -131,7 +131,7 @@ mod tests {
         let [keys, values] = cache.layers[1].clone();
         let (keys, values) = (keys.narrow(1, 0, cache.tokens()), values.narrow(1, 0, cache.tokens()));
         assert_eq!((keys.clone() + values).abs().max().into_scalar::<f32>(), 0.0);
-        keys.narrow(0, row, 1).into_data().to_vec().unwrap()
+        keys.narrow(0, row, 1).into_data().try_to_vec().unwrap()
     }
 
     #[test]
@@ -152,8 +152,8 @@ mod tests {
             assert_eq!((cache.layers[0][0].dims(), cache.tokens(), cache.context()), ([2, 6, 4], 4, 6));
             cache.reorder(&[1, 0]);
             for (row, other) in [(0, 1), (1, 0)] {
-                let mut should: Vec<f32> = prompt.clone().into_data().to_vec().unwrap();
-                should.extend(next.clone().narrow(0, other, 1).into_data().to_vec::<f32>().unwrap());
+                let mut should: Vec<f32> = prompt.clone().into_data().try_to_vec().unwrap();
+                should.extend(next.clone().narrow(0, other, 1).into_data().try_to_vec::<f32>().unwrap());
                 assert_eq!(kept(&cache, row), should, "row {row}");
             }
             let before = kept(&cache, 1);
