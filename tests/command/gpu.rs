@@ -76,14 +76,12 @@ fn numbers(value: &Value) -> Vec<f64> {
     value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
 }
 
-/// Greedy ones. Beams that are dropped by a hair make of a rounding another text: of these photographs' one with nano's own three beams, on a CPU
-/// with AVX2; the scores of a text agree within 0.01 all the same.
 #[test]
 fn captions_are_the_same() {
     if !adapter("captions") {
         return;
     }
-    for (cpu, gpu) in both(&["caption", "--beams", "1"]) {
+    for (cpu, gpu) in both(&["caption"]) {
         assert_eq!((&gpu["image"], &gpu["text"], &gpu["tokens"]), (&cpu["image"], &cpu["text"], &cpu["tokens"]));
     }
 }

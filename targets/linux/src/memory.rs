@@ -24,7 +24,7 @@ pub fn give_back_large() {
     }
 }
 
-/// Gives memory that was freed back to the system, if it is 2 MB or more: about a millisecond, after work that took much and comes seldom.
+/// Gives memory that was freed back to the system, if it is 2 MB or more. For after work that took much and comes seldom.
 #[allow(unsafe_code, reason = "calls of the C library that the standard library has no names for")]
 pub fn give_back_free() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
