@@ -74,22 +74,28 @@ impl Noise {
     }
 }
 
-/// Runs `compute` on the CPU and on the GPU, within [`LIMIT`]. Both must give the same.
-fn same_on_both(name: &str, compute: impl Fn(&Device) -> Vec<f32> + Send + 'static) {
+/// What `compute` says on the CPU and on the GPU, within [`LIMIT`]; nothing where there is no adapter.
+pub fn on_both<T: Send + 'static>(name: &str, compute: impl Fn(&Device) -> T + Send + 'static) -> Option<(T, T)> {
     let (sender, receiver) = channel();
     let worker = thread::spawn(move || {
         let result = select(DeviceChoice::Gpu).map(|gpu| (compute(&select(DeviceChoice::Cpu).unwrap()), compute(&gpu)));
         let _ = sender.send(result);
     });
-    let (cpu, gpu) = match receiver.recv_timeout(LIMIT) {
-        Ok(Ok(both)) => both,
+    match receiver.recv_timeout(LIMIT) {
+        Ok(Ok(both)) => Some(both),
         Ok(Err(DeviceError::NoAdapter { reason })) if std::env::var_os("OCELLI_EXPECT_GPU").is_none() => {
-            return eprintln!("skipped: {name}: {reason}");
+            eprintln!("skipped: {name}: {reason}");
+            None
         }
         Ok(Err(error)) => panic!("{name}: {error}"),
         Err(RecvTimeoutError::Timeout) => panic!("{name}: the GPU has not answered for {LIMIT:?}"),
         Err(RecvTimeoutError::Disconnected) => std::panic::resume_unwind(worker.join().expect_err("it sends before it ends")),
-    };
+    }
+}
+
+/// Both must give the same.
+fn same_on_both(name: &str, compute: impl Fn(&Device) -> Vec<f32> + Send + 'static) {
+    let Some((cpu, gpu)) = on_both(name, compute) else { return };
     assert_eq!(cpu.len(), gpu.len(), "{name}");
     let difference =
         cpu.iter().zip(&gpu).map(|(a, b)| (a - b).abs()).fold(0.0, |a: f32, b| if b.is_nan() { f32::INFINITY } else { a.max(b) });

@@ -22,6 +22,9 @@ mod fuzz_seeds;
 /// The GPU against the CPU, layer by layer.
 #[cfg(feature = "wgpu")]
 mod gpu;
+/// nano's captioner on the GPU against the CPU.
+#[cfg(feature = "wgpu")]
+mod gpu_captions;
 /// Adapters against transformers with peft: merged, beside a bundle, on and off.
 mod lora;
 /// Integer arithmetic against floats, on trained weights.

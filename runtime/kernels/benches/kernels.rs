@@ -19,8 +19,8 @@ fn noise(len: usize) -> Vec<f32> {
     (0..len as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 23) as f32 - 1.0).collect()
 }
 
-/// Rows, output and input channels: CLIP B/32's four, B/16's wide ones, a decoder's, nano's pointwise ones.
-const SHAPES: [(usize, usize, usize); 10] = [
+/// Rows, output and input channels: CLIP B/32's four, B/16's wide ones, a decoder's, nano's pointwise ones and its three beams'.
+const SHAPES: [(usize, usize, usize); 11] = [
     (50, 2304, 768),
     (50, 768, 768),
     (50, 3072, 768),
@@ -31,6 +31,7 @@ const SHAPES: [(usize, usize, usize); 10] = [
     (1, 49280, 576),
     (512, 1536, 576),
     (12544, 96, 16),
+    (3, 1024, 256),
 ];
 
 fn run(bencher: Bencher<'_, '_>, (m, n, k): (usize, usize, usize), weight: Weight<'_>) {

@@ -327,7 +327,8 @@ impl Kernel for SignsApart {
     }
 }
 
-/// [`Simd::signs_apart`] for a block of `fours` fours of `rows` rows in turn, and what products leave out of each row.
+/// [`Simd::signs_apart`] for a block of `fours` fours of `rows` rows in turn, and what products leave out of each row. That is something in
+/// every row with a negative byte: where it is nothing in all rows, nothing else is written, as products read the bytes themselves then.
 ///
 /// # Safety
 /// The block's bytes exist, and room for what is written, which is this task's.
@@ -338,6 +339,10 @@ unsafe fn signs_apart<S: Simd>(s: S, bytes: *const u8, fours: usize, rows: usize
     // SAFETY: the caller's; what is left after the last whole eight goes through buffers.
     unsafe {
         std::slice::from_raw_parts_mut(starts, rows).fill(0);
+        let either = std::slice::from_raw_parts(bytes, fours * 4).iter().fold(0, |either, byte| either | byte);
+        if either & 0x80 == 0 {
+            return;
+        }
         let eights = fours / 8;
         let mut first = 0;
         while first < stride / 8 && first < eights {

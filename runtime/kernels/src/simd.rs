@@ -30,6 +30,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     const F32_ROWS: usize;
     /// What is added to an activation before [`Simd::dot`]: 128 where the instruction multiplies unsigned by signed.
     const ACTIVATION_OFFSET: i32;
+    /// Whether products of nibbles are summed in 16 bits over a group ([`Simd::dot_short`]).
+    const SHORT_NIBBLES: bool = false;
     /// Whether [`Simd::dot_columns`] reads rows as [`Simd::signs_apart`] writes them, and leaves a row's Σ |a| over its negative `a` out.
     const SIGNS_APART: bool = false;
     /// What [`Simd::dot_grouped`] adds to a weight: 128 where the instruction multiplies unsigned by signed.
@@ -174,6 +176,21 @@ pub trait Simd: Copy + Send + Sync + 'static {
         [0; 8]
     }
 
+    /// acc + Σ w · a over each two of a lane's four bytes, in its halves of 16 bits, with `w` 0…15 and `a` −127…127: eight such sums fit,
+    /// as 8 · 2 · 15 · 127 < 2¹⁵.
+    #[inline(always)]
+    fn dot_short(self, acc: Self::I, _w: Self::B, _a: Self::B) -> Self::I {
+        const { assert!(!Self::SHORT_NIBBLES) };
+        acc
+    }
+
+    /// acc + both halves of a lane of [`Simd::dot_short`].
+    #[inline(always)]
+    fn add_halves(self, acc: Self::I, _halves: Self::I) -> Self::I {
+        const { assert!(!Self::SHORT_NIBBLES) };
+        acc
+    }
+
     /// [`Simd::dot`] down `quads` fours of input channels: rows' fours are `[quads][R][4]` from `a` on (`[quads][R][8]` where signs are apart);
     /// weights are `[quads][PANEL][4]` from `w` on, with `panel_stride` bytes from one panel to the next.
     ///
@@ -192,6 +209,22 @@ pub trait Simd: Copy + Send + Sync + 'static {
     ) {
         // SAFETY: the caller's.
         unsafe { dot_quads(self, acc, w, panel_stride, a, quads) }
+    }
+
+    /// The same where signs are apart and no activation is negative, with rows' fours `[quads][R][4]`.
+    ///
+    /// # Safety
+    /// As [`Simd::dot_columns`].
+    #[inline(always)]
+    unsafe fn dot_unsigned_columns<const R: usize, const V: usize>(
+        self,
+        _acc: &mut [[Self::I; V]; R],
+        _w: *const u8,
+        _panel_stride: usize,
+        _a: *const u8,
+        _quads: usize,
+    ) {
+        const { assert!(!Self::SIGNS_APART) };
     }
 
     /// Runs a kernel in a function of its own, so that what many callers share is compiled once.

@@ -173,6 +173,39 @@ fn whole_numbers_are_exact_at_the_ends_of_the_range() {
                     assert_eq!(y, expected, "{isa} {weight:?}", weight = pattern);
                 }
             }
+            // The ends of nibbles, 7 and −8: as they are stored 15 and 0.
+            let values: Vec<i8> = (0..n * k).map(|i| if sign(i % k, pattern) > 0 { 7 } else { -8 }).collect();
+            let int4 = OwnedGroups::pack(n, k, GroupBits::Int4, &values, &vec![f16::ONE; n * k / GROUP]).unwrap();
+            let mut out = vec![0.0; m * n];
+            Engine::new(isa, &pool).linear(&x, Prologue::None, Weight::Groups(int4.view()), Epilogue::default(), &mut out);
+            let expected: i32 = x[..k].iter().zip(&values).map(|(&x, &w)| x as i32 * i32::from(w)).sum();
+            assert!(out.iter().all(|&y| y == expected as f32), "{isa} {pattern}: {} where it is {expected}", out[0]);
+        }
+    }
+}
+
+#[test]
+fn rows_with_and_without_a_negative_element_are_exact() {
+    // Whole numbers of which the greatest is 127: nothing is rounded. Of some blocks of rows no element is negative, of others a single one.
+    let pool = Pool::new(1);
+    for isa in Isa::all() {
+        for (m, n, k) in [(1, 17, 5), (2, 40, 64), (3, 1, 1), (4, 33, 31), (7, 16, 100), (9, 24, 3), (13, 40, 128)] {
+            for negative in [None, Some(0), Some(k - 1), Some((m - 1) * k), Some(m * k - 1)] {
+                let mut x: Vec<f32> = noise(7, m * k).iter().map(|x| (x.abs() * 127.0).round().min(127.0)).collect();
+                x.iter_mut().step_by(k).for_each(|first| *first = 127.0);
+                if let Some(place) = negative {
+                    x[place] = -127.0;
+                }
+                let values: Vec<i8> = noise(8, n * k).iter().map(|w| (w * 127.0).clamp(-127.0, 127.0) as i8).collect();
+                let weight = OwnedInt8::pack(n, k, &values, &vec![1.0; n]).unwrap();
+                let mut out = vec![0.0; m * n];
+                Engine::new(isa, &pool).linear(&x, Prologue::None, Weight::Int8(weight.view()), Epilogue::default(), &mut out);
+                for (i, &y) in out.iter().enumerate() {
+                    let (row, column) = (&x[i / n * k..][..k], &values[i % n * k..][..k]);
+                    let expected: i32 = row.iter().zip(column).map(|(&x, &w)| x as i32 * i32::from(w)).sum();
+                    assert_eq!(y, expected as f32, "{isa} {m}x{n}x{k}, {negative:?}, at {i}");
+                }
+            }
         }
     }
 }

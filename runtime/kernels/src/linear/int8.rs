@@ -86,15 +86,21 @@ pub(crate) unsafe fn accumulate<S: Simd, const R: usize, const V: usize>(
         }
         let fours = block * quads * R;
         let mut a = rows.bytes.as_ptr().wrapping_add(fours * 4);
+        let w = weight.values().as_ptr().cast::<u8>().add(panel * panel_stride);
         if S::SIGNS_APART {
-            a = rows.apart.as_ptr().add(fours * 8);
+            let (starts, mut any) = (rows.starts.as_ptr().add(block * R), 0);
             let mut r = 0;
             while r < R {
-                acc[r] = [s.splat_i(*rows.starts.as_ptr().add(block * R + r)); V];
+                acc[r] = [s.splat_i(*starts.add(r)); V];
+                any |= *starts.add(r);
                 r += 1;
             }
+            if any == 0 {
+                s.dot_unsigned_columns(&mut acc, w, panel_stride, a, quads);
+                return acc;
+            }
+            a = rows.apart.as_ptr().add(fours * 8);
         }
-        let w = weight.values().as_ptr().cast::<u8>().add(panel * panel_stride);
         s.dot_columns(&mut acc, w, panel_stride, a, quads);
     }
     acc

@@ -25,6 +25,11 @@ pub(crate) trait Tile: Copy + Sync {
     const ACCUMULATORS: usize;
     /// Most rows of a tile.
     fn most_rows<S: Simd>() -> usize;
+    /// How many are quickest where there are `m`.
+    #[inline(always)]
+    fn rows<S: Simd>(&self, _m: usize) -> usize {
+        Self::most_rows::<S>()
+    }
     /// Computes one tile of R rows and V vectors from panel `panel` on.
     ///
     /// # Safety
@@ -37,14 +42,14 @@ const TILE: usize = 512;
 /// Activations that are made ready at a time: they should stay in the second-level cache beside a strip.
 const READY: usize = 384 << 10;
 
-/// Most rows of a tile, and the bytes of an activation.
-struct Needs<T>(std::marker::PhantomData<T>);
+/// Rows of a tile where there are so many, and the bytes of an activation.
+struct Needs<T>(T, usize);
 
 impl<T: Tile> Kernel for Needs<T> {
     type Output = (usize, usize);
     #[inline(always)]
     fn run<S: Simd>(self, _s: S) -> (usize, usize) {
-        (T::most_rows::<S>(), T::activation::<S>())
+        (self.0.rows::<S>(self.1), T::activation::<S>())
     }
 }
 
@@ -53,7 +58,7 @@ pub(super) fn run<T: Tile>(engine: &mut Engine<'_>, source: Source<'_>, epilogue
     let m = source.rows(k);
     assert!(out.len() == m * n, "{} results where {m} x {n} are computed", out.len());
     epilogue.check(m, n);
-    let (most, activation) = engine.isa.run(Needs::<T>(std::marker::PhantomData));
+    let (most, activation) = engine.isa.run(Needs(tile, m));
     let chunks = Blocks::new(m, (READY / (k * activation)).next_multiple_of(most).max(4 * most));
     for chunk in 0..chunks.count {
         let (from, rows) = (chunk * chunks.block, chunks.len(chunk));
