@@ -20,6 +20,8 @@ use ocelli_preprocess::Squash;
 
 use crate::gpu::on_both;
 
+/// The decoder rounds activations to bytes as well: measured were 0.005.
+const SCORES: f32 = 0.02;
 const PICTURES: [&str; 3] = ["astronaut.jpg", "cat.jpg", "coffee.jpg"];
 
 /// What the captioner reads of a picture.
@@ -77,8 +79,9 @@ fn the_same_sentences_of_the_same_maps() {
     let Some((cpu, gpu)) = on_both("captions of the same maps", move |device| captions(&seen, device)) else { return };
     assert_eq!((cpu.len(), gpu.len()), (2 * PICTURES.len(), 2 * PICTURES.len()));
     for (cpu, gpu) in cpu.iter().zip(&gpu) {
-        for (cpu, gpu) in cpu.iter().zip(gpu) {
-            eprintln!("{:?} {:.4} {:?} {:.4}", cpu.tokens, cpu.score, gpu.tokens, gpu.score);
-        }
+        eprintln!("{:?} {:.4} {:?} {:.4}", cpu[0].tokens, cpu[0].score, gpu[0].tokens, gpu[0].score);
+        // Of the others one may be as good as another.
+        assert_eq!(cpu[0].tokens, gpu[0].tokens);
+        assert!((cpu[0].score - gpu[0].score).abs() <= SCORES, "{} and {}", cpu[0].score, gpu[0].score);
     }
 }

@@ -80,7 +80,8 @@ impl Tile for Groups<'_> {
                 let starts = rows.starts.as_ptr().add(at);
                 let row_scales = rows.scales.as_ptr().add(at);
                 let a = rows.bytes.as_ptr().add(at * GROUP);
-                if R > 1 {
+                // Once a strip: what the first rows have asked for is there for the others.
+                if R > 1 && block == 0 {
                     self.prefetch::<S, V>(s, panel, group);
                 }
                 // A vector at a time, so that `dot_tile` has a tile of one.
