@@ -74,6 +74,27 @@ const fn blocks_in(stages: usize) -> usize {
     blocks
 }
 
+/// Multiplications of a picture: convolutions and classifier.
+pub const MULTIPLICATIONS: usize = {
+    let (mut side, mut count, mut i) = (SIDE / 2, (SIDE / 2).pow(2) * 27 * STEM, 0);
+    while i < STAGES.len() {
+        let Stage { repeats, kernel, stride, expansion, input, output } = STAGES[i];
+        let mut block = 0;
+        while block < repeats {
+            let (input, stride) = if block == 0 { (input, stride) } else { (output, 1) };
+            let inner = input * expansion;
+            if expansion > 1 {
+                count += side * side * input * inner;
+            }
+            side = side.div_ceil(stride);
+            count += side * side * inner * (kernel * kernel + output);
+            block += 1;
+        }
+        i += 1;
+    }
+    count + side * side * WIDEST * HEAD + HEAD * CLASSES
+};
+
 /// What the backbone says of a picture. Maps are token-major: cells row by row, the channels of a cell side by side.
 #[derive(Debug, Clone)]
 pub struct Features {

@@ -12,6 +12,8 @@ use anyhow::{Context, Result};
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 use ocelli_flow::{CaptionOptions, FrameMeta, GroundOptions, Model};
+use ocelli_models::architecture::Precision;
+use ocelli_models::nano::{self, backbone::MULTIPLICATIONS};
 use ocelli_pipeline::picture;
 use serde::Serialize;
 
@@ -163,9 +165,15 @@ pub fn run(session: &Session, mut args: Args) -> Result<Outcome> {
 
     let mut stages = vec![Stage { took: loads, ..Stage::new("load") }];
     stages.extend(work.stages);
+    // Of other families' bundles nobody knows the number.
+    let peak = (manifest.family == nano::FAMILY).then(|| peak::measure(session.threads));
+    if peak.is_some() {
+        stages.iter_mut().filter(|stage| stage.name == "image_encode").for_each(|stage| stage.multiplications = Some(MULTIPLICATIONS));
+    }
     let quantized = commonest(manifest.quantization.values());
-    let lines: Vec<Line> = stages.iter().map(|stage| line(session, &manifest.family, quantized, stage, 0.0)).collect();
-    show(&session.out, &lines, &Summary::new(first_frame_ms, None))?;
+    let most = peak.map_or(0.0, |peak| peak.of(Precision::Int8));
+    let lines: Vec<Line> = stages.iter().map(|stage| line(session, &manifest.family, quantized, stage, most)).collect();
+    show(&session.out, &lines, &Summary::new(first_frame_ms, peak))?;
     Ok(Outcome::Done)
 }
 
