@@ -103,15 +103,26 @@ fn shots(picture: &Path, folder: &Path) -> Vec<PathBuf> {
     (0..COPIES).map(&mut shot).collect()
 }
 
+/// What is asked for. Where only AVX2 is there, coffee.jpg's differ: see the test below for why.
+#[test]
+fn captions_are_the_same() {
+    if !adapter("captions") {
+        return;
+    }
+    for (cpu, gpu) in both(&["caption"], PICTURES) {
+        assert_eq!((&gpu["image"], &gpu["text"], &gpu["tokens"]), (&cpu["image"], &cpu["text"], &cpu["tokens"]));
+    }
+}
+
 /// The GPU's caption is the CPU's: of the picture, or of a copy that looks the same.
 ///
 /// Not of the picture alone: maps are a few parts in a hundred apart when a sum's last bit is, as the test of boxes says, and a search that
 /// keeps three beams prunes by less than that. Of 24 photographs the GPU writes the same caption for 18, the CPU without fused
-/// multiplications for 18 others, and the CPU itself the same for all copies of 10. Of the very same maps the GPU must write the very same
+/// multiplications for 18, and the CPU itself the same for all copies of 10. Of the very same maps the GPU must write the very same
 /// sentences: `tests/tests/gpu_captions.rs`.
 #[test]
-fn captions_are_the_same() {
-    if !adapter("captions") {
+fn captions_are_those_of_what_looks_the_same() {
+    if !adapter("captions of copies") {
         return;
     }
     let mut clear = 0;
