@@ -185,7 +185,7 @@ fn filled<M: Module + Linears>(mut module: M, random: &mut Random<'_>) -> Result
                 let table = if random.grouped && random.precision == Precision::Int4 { Precision::Int8 } else { random.precision };
                 random.packed(n, k, table).map(|weight| *place = Some(weight))
             }
-            Target::Int8Rows(_) | Target::FloatRows(_) | Target::Depthwise(_) => return,
+            Target::Int8Rows(_) | Target::ExactRows(..) | Target::Depthwise(_) => return,
         };
         random.packed.insert(slot.name.trim_start_matches('.').to_owned());
         failed = failed.take().or(packed.err());

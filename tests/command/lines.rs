@@ -93,27 +93,27 @@ fn lasting(line: &Value) -> Value {
     })
 }
 
-/// The same but for rounding: pixels of boxes to 1, scores to 0.02.
+/// The same but for rounding: pixels of boxes to 0.3, scores to 0.005.
 ///
-/// Instruction sets add in different orders. Where that puts one activation on the other side of a step of its 8 bits, later layers round
-/// differently throughout: as far apart as two roundings of one picture, cosine 0.9997 to 1, boxes 0.6 pixels, scores 0.008.
+/// The backbone's maps are the same to the last bit. Heads add in different orders, and where that puts an activation on the other side of a step
+/// of its 8 bits, a score moved by 0.0002, on lavapipe by 0.0015 and a corner by 0.17 pixels.
 fn close(is: &Value, should: &Value, tolerance: f64) -> bool {
     match (is, should) {
         (Value::Number(_), Value::Number(_)) => (number(is) - number(should)).abs() <= tolerance,
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| close(a, b, tolerance)),
         (Value::Object(a), Value::Object(b)) => {
-            let tolerance = |key: &str| if key == "box" { 1.0 } else { 0.02 };
+            let tolerance = |key: &str| if key == "box" { 0.3 } else { 0.005 };
             a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| close(a, b, tolerance(key))))
         }
         _ => is == should,
     }
 }
 
-/// What rounding does to a caption: its log-probability moves (by 0.08 at most, seen over these pictures and all of x86's instruction sets),
-/// and a search may end with another text, which is then no worse.
+/// What rounding does to a caption: its log-probability moves (by 0.04 at most, seen over these pictures), and a search may end with another
+/// text, which is then no worse.
 fn caption_agrees(is: &Value, should: &Value) -> bool {
     if is["text"] == should["text"] {
-        return (number(&is["logprob"]) - number(&should["logprob"])).abs() <= 0.2;
+        return (number(&is["logprob"]) - number(&should["logprob"])).abs() <= 0.1;
     }
     number(&is["score"]) >= number(&should["score"]) - 0.02
 }
@@ -141,28 +141,28 @@ fn frames_are_as_in_the_golden_file() {
         assert!(close(&without_caption(is), &without_caption(should), 0.0), "{}", differ(is, should));
         assert!(caption_agrees(&is["caption"], &should["caption"]), "{}", differ(is, should));
     }
-    // Two of eight, seen without a vector unit.
+    // None seen with or without a vector unit; of 300 photographs two.
     let others: Vec<String> = is
         .iter()
         .zip(&should)
         .filter(|(is, should)| is["caption"]["text"] != should["caption"]["text"])
         .map(|(is, should)| differ(is, should))
         .collect();
-    assert!(2 * others.len() <= is.len(), "{} of {} captions differ: {}", others.len(), is.len(), others.join("\n"));
+    assert!(others.len() <= 1, "{} of {} captions differ: {}", others.len(), is.len(), others.join("\n"));
 }
 
 #[test]
 fn rounding_is_all_that_may_differ() {
     let line = |score: f64, x: f64, text: &str| json!({"detections": [{"score": score, "box": [x, 2.0]}], "caption": {"text": text}});
     let golden = line(0.5, 10.0, "a cat");
-    assert!(close(&line(0.51, 10.9, "a cat"), &golden, 0.0));
-    assert!(!close(&line(0.53, 10.0, "a cat"), &golden, 0.0));
-    assert!(!close(&line(0.5, 11.1, "a cat"), &golden, 0.0));
+    assert!(close(&line(0.504, 10.2, "a cat"), &golden, 0.0));
+    assert!(!close(&line(0.506, 10.0, "a cat"), &golden, 0.0));
+    assert!(!close(&line(0.5, 10.4, "a cat"), &golden, 0.0));
     assert!(!close(&line(0.5, 10.0, "a dog"), &golden, 0.0));
     assert!(!close(&json!({"detections": [], "caption": {"text": "a cat"}}), &golden, 0.0));
     let caption = |text: &str, logprob: f64, score: f64| json!({"text": text, "logprob": logprob, "score": score});
     let golden = caption("a cat", -10.0, -2.0);
-    assert!(caption_agrees(&caption("a cat", -10.1, -2.02), &golden) && !caption_agrees(&caption("a cat", -10.3, -2.06), &golden));
+    assert!(caption_agrees(&caption("a cat", -10.09, -2.02), &golden) && !caption_agrees(&caption("a cat", -10.11, -2.03), &golden));
     assert!(caption_agrees(&caption("a dog", -9.0, -1.8), &golden) && !caption_agrees(&caption("a dog", -10.3, -2.06), &golden));
 }
 
@@ -197,6 +197,27 @@ fn embeddings_come_in_order_and_are_normalised() {
     // Each text fits its own picture better than the other.
     assert!(dot(&vectors[0], &vectors[1]) > dot(&vectors[2], &vectors[1]), "a cat");
     assert!(dot(&vectors[2], &vectors[3]) > dot(&vectors[0], &vectors[3]), "a cup of coffee");
+}
+
+/// The backbone's maps are the same to the last bit, and the image head's sums of floats come close: measured were 3e-8.
+#[test]
+fn every_instruction_set_sees_the_same() {
+    let pictures = ["astronaut", "cat", "coffee", "temple"].map(|name| format!("tests/frames/{name}.jpg"));
+    let vectors = |isa: &str| -> Vec<Vec<f64>> {
+        let arguments = ["embed", "--json", "--isa", isa].into_iter().chain(pictures.iter().flat_map(|path| ["--image", path]));
+        let lines = at_root(arguments).good().lines();
+        lines.iter().map(|line| line["values"].as_array().unwrap().iter().map(number).collect()).collect()
+    };
+    let refusal = at_root(["embed", "--text", "a cat", "--isa", "none"]).stderr;
+    let there: Vec<&str> = refusal.trim().rsplit_once("it has ").unwrap().1.split(", ").collect();
+    assert_eq!(there[0], "portable", "{refusal}");
+    let expected = vectors(there[0]);
+    for isa in &there[1..] {
+        for (is, should) in vectors(isa).iter().zip(&expected) {
+            let off = is.iter().zip(should).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            assert!(is.len() == should.len() && off <= 1e-6, "{isa}: {off}");
+        }
+    }
 }
 
 #[test]

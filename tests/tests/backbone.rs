@@ -1,10 +1,13 @@
 use std::fs;
 
 use burn::module::Module;
+use burn::nn::conv::Conv2d;
 use burn::tensor::{Device, Tensor};
+use ocelli_bundle::Bundle;
 use ocelli_models::nano::backbone::{Backbone, relu6};
 use ocelli_models::nano::backbone_goldens::{Goldens, PICTURES, compare, picture, top5};
 use ocelli_models::nano::backbone_import::{Array, Checkpoint, ImportError, import, tensors};
+use ocelli_models::weights;
 
 /// The formula of `formula_weights` in tools/reference/efficientnet_lite0.py.
 fn formula_checkpoint() -> Checkpoint {
@@ -81,6 +84,32 @@ fn the_maps_are_the_stages_outputs_token_by_token() {
         let expected = stage.clone().slice([1..2, 0..channels, row..row + 1, column..column + 1]);
         cell.into_data().assert_eq(&expected.reshape([1, 1, channels]).into_data(), true);
     }
+}
+
+/// What the shipped backbone's exactness rests on: whole numbers of no more than 24 bits, whatever the picture.
+#[test]
+fn single_precision_holds_every_sum() {
+    let device = Device::flex();
+    let bundle = Bundle::open(&crate::root().join("models/nano/nano.ocelli")).unwrap();
+    let backbone: Backbone = weights::load(Backbone::init(&device), "backbone", &bundle, &device).unwrap();
+    // The greatest sum of a channel's weights, −127…127, times inputs up to `most`.
+    let greatest = |conv: &Conv2d, most: f64| {
+        let values: Vec<f32> = conv.weight.val().into_data().iter::<f32>().collect();
+        let channel = |weights: &[f32]| {
+            let scale = weights.iter().fold(0.0_f32, |greatest, w| greatest.max(w.abs())) / 127.0;
+            weights.iter().map(|w| f64::from((w / scale.max(1e-30)).abs().round())).sum::<f64>() * most
+        };
+        values.chunks(values.len() / conv.weight.dims()[0]).map(channel).fold(0.0, f64::max)
+    };
+    let mut sums = vec![greatest(&backbone.head, 127.0)];
+    for block in &backbone.blocks {
+        sums.extend(block.expand.as_ref().map(|expand| greatest(expand, 127.0)));
+        // ReLU6 in steps of 2⁻⁹.
+        sums.push(greatest(&block.depthwise, 6.0 * 512.0));
+        sums.push(greatest(&block.project, 127.0));
+    }
+    assert_eq!(sums.len(), 1 + 16 * 3 - 1);
+    assert!(sums.iter().all(|&sum| sum > 1e5 && sum < f64::from(1 << 24)), "{sums:?}");
 }
 
 #[test]

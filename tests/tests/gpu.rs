@@ -13,8 +13,10 @@ use ocelli_models::blocks::vit::ViTLayer;
 use ocelli_models::blocks::{LayerNorm, Linear};
 use ocelli_models::llama::decoder::Layer;
 use ocelli_models::llama::{Decoder, DecoderConfig};
+use ocelli_ops::quant::exact_rows;
 use ocelli_ops::{
-    Activation, Depthwise, DepthwiseWeight, DeviceChoice, DeviceError, GroupBits, OwnedGroups, OwnedInt8, Packed, Pointwise, Window, select,
+    Activation, After, Depthwise, DepthwiseWeight, DeviceChoice, DeviceError, GroupBits, OwnedGroups, OwnedInt8, Packed, Pointwise, Window,
+    select,
 };
 
 /// Activations are around one and sums are of at most 96 products, so floats leave some 1e-6.
@@ -154,27 +156,41 @@ fn decoder_layer(weights: Weights, device: &Device) -> Vec<f32> {
     logits
 }
 
-/// A stem that pads unevenly, and a block of EfficientNet-Lite with stride 2, on 11 by 8 cells.
-fn convolutions(device: &Device) -> Vec<f32> {
+/// A stem that pads unevenly, and two blocks of EfficientNet-Lite, of stride 2 and with a shortcut, on 11 by 8 cells. With `bits` as in nano's
+/// backbone, whose pixels and weights have few of them, or with as many as single precision has.
+fn convolutions(bits: Option<(u8, u8)>, device: &Device) -> Vec<f32> {
     let mut noise = Noise(3);
+    let (inside, outside) = (bits.map(|bits| bits.0), bits.map(|bits| bits.1));
     let window = Window { height: 11, width: 8, kernel: 3, stride: 2, same: true };
-    let stem = Packed::from_floats(16, 27, &noise.normal(16 * 27, 0.2), device).unwrap();
-    let bias = noise.tensor([16], 0.1, device);
-    let pictures = noise.tensor([2, 3, 11, 8], 1.0, device);
-    let map = ocelli_ops::convolution(pictures, window, &stem, Some(bias), Activation::Relu6); // [2, 6 · 4, 16]
-    let window = Window { height: 6, width: 4, kernel: 5, stride: 2, same: true };
-    let depthwise = DepthwiseWeight::quantize(32, 5, &noise.normal(32 * 25, 0.1), device).unwrap();
-    let (expand, project) = (noise.packed(16, 32, Weights::Int8, device), noise.packed(32, 24, Weights::Int8, device));
-    let (inner, outer) = (noise.tensor([32], 0.5, device), noise.tensor([24], 0.5, device));
-    let out = ocelli_ops::inverted_residual(
-        map.clone(),
-        window,
-        Some(Pointwise { weight: &expand, bias: inner.clone(), activation: Activation::Relu6 }),
-        Depthwise { weight: &depthwise, bias: inner, activation: Activation::Relu6 },
-        Pointwise { weight: &project, bias: outer, activation: Activation::None },
-        false,
-    );
-    [values(map), values(out)].concat()
+    let (mut weights, mut pixels) = (noise.normal(16 * 27, 0.2), noise.normal(2 * 3 * 88, 1.0));
+    if bits.is_some() {
+        exact_rows(&mut weights, 27, 512);
+        pixels.iter_mut().for_each(|x| *x = (*x * 128.0).round() / 128.0);
+    }
+    let stem = Packed::from_floats(16, 27, &weights, device).unwrap();
+    let bias = Some(noise.tensor([16], 0.1, device));
+    let pictures = Tensor::from_data(TensorData::new(pixels, [2, 3, 11, 8]), device);
+    let after = After { bias, activation: Activation::Relu6, residual: None, fraction_bits: inside };
+    let mut map = ocelli_ops::convolution(pictures, window, &stem, after); // [2, 6 · 4, 16]
+    let mut all = vec![values(map.clone())];
+    let mut window = Window { height: 6, width: 4, kernel: 5, stride: 2, same: true };
+    for (input, output, shortcut) in [(16, 24, false), (24, 24, true)] {
+        let depthwise = DepthwiseWeight::quantize(32, 5, &noise.normal(32 * 25, 0.1), device).unwrap();
+        let (expand, project) = (noise.packed(input, 32, Weights::Int8, device), noise.packed(32, output, Weights::Int8, device));
+        let (inner, outer) = (noise.tensor([32], 0.5, device), noise.tensor([output], 0.5, device));
+        let activation = Activation::Relu6;
+        map = ocelli_ops::inverted_residual(
+            map,
+            window,
+            Some(Pointwise { weight: &expand, bias: inner.clone(), activation, fraction_bits: inside }),
+            Depthwise { weight: &depthwise, bias: inner, activation, fraction_bits: inside },
+            Pointwise { weight: &project, bias: outer, activation: Activation::None, fraction_bits: outside },
+            shortcut,
+        );
+        all.push(values(map.clone()));
+        window = Window { height: 3, width: 2, stride: 1, ..window };
+    }
+    all.concat()
 }
 
 #[test]
@@ -204,5 +220,12 @@ fn a_decoder_layer_of_int4() {
 
 #[test]
 fn convolutions_that_pad_unevenly() {
-    same_on_both("convolutions", convolutions);
+    same_on_both("convolutions", |device| convolutions(None, device));
+}
+
+#[test]
+fn convolutions_of_few_bits_are_the_same_to_the_last() {
+    let Some((cpu, gpu)) = on_both("convolutions of few bits", |device| convolutions(Some((9, 7)), device)) else { return };
+    assert_eq!(cpu, gpu);
+    assert!(cpu.iter().any(|x| x.abs() > 0.5));
 }

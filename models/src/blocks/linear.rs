@@ -80,7 +80,7 @@ impl Linear {
 
     fn product_of_windows(&self, pictures: Tensor<4>, window: Window, bias: Option<Tensor<1>>) -> Tensor<3> {
         if let Some(weight) = &self.packed {
-            return convolution(pictures, window, weight, bias, Activation::None);
+            return convolution(pictures, window, weight, After { bias, ..After::default() });
         }
         let [_, channels, ..] = pictures.dims();
         let [_, out] = self.shape();
@@ -132,7 +132,7 @@ impl Linear {
     fn product<const D: usize>(&self, x: Tensor<D>, before: Before, activation: Activation, residual: Option<Tensor<D>>) -> Tensor<D> {
         let bias = self.bias.as_ref().map(Param::val);
         if let Some(weight) = &self.packed {
-            return ocelli_ops::linear(x, before, weight, After { bias, activation, residual });
+            return ocelli_ops::linear(x, before, weight, After { bias, activation, residual, fraction_bits: None });
         }
         let y = activate(module::linear(prepare(x, before), self.weight.val(), bias), activation);
         match residual {
@@ -197,8 +197,9 @@ pub enum Target<'a> {
     Rows(&'a mut Option<Packed>),
     /// The same, where it is only of use as int8: any other is left to the parameter.
     Int8Rows(&'a mut Option<Packed>),
-    /// The same, as floats.
-    FloatRows(&'a mut Option<Packed>),
+    /// The same, as floats with so few bits that sums of their products with whole numbers up to this one have no error
+    /// ([`ocelli_ops::quant::exact_rows`]).
+    ExactRows(&'a mut Option<Packed>, u32),
     /// `[C, 1, k, k]`, where it is stored as int8: any other is left to the parameter.
     Depthwise(&'a mut Option<DepthwiseWeight>),
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::backbone::{Backbone, MEAN, SIDE, STD};
+use super::backbone::{Backbone, SIDE, level};
 
 /// Recorded values by name: `PICTURE.STAGE`.
 pub type Goldens = BTreeMap<String, Vec<f32>>;
@@ -58,7 +58,7 @@ pub fn picture(number: usize, device: &Device) -> Tensor<4> {
                     0 => x * (3 + c) + y * (5 - c) + x * y / (16 + c),
                     _ => (x / 16 * 37 + y / 16 * 59 + c * 83) * 29,
                 };
-                pixels.push(((grey & 255) as f32 / 255.0 - MEAN[c]) / STD[c]);
+                pixels.push(level((grey & 255) as u8));
             }
         }
     }

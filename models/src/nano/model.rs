@@ -12,7 +12,7 @@ use ocelli_flow::{
 use ocelli_preprocess::Squash;
 
 use super::FAMILY;
-use super::backbone::{Backbone, Features, MEAN, SIDE, STD};
+use super::backbone::{Backbone, Features, SIDE, squash};
 use super::caption::{Captioner, Specials};
 use super::config::{CaptionSearch, NanoConfig};
 use super::embed::{JointSpace, normalise};
@@ -73,7 +73,7 @@ impl Nano {
             labels: entry("labels.txt")?.lines().map(|line| (Arc::from(line), line.to_owned())).collect(),
             templates: bundle.text("templates.txt").map(|text| text.lines().map(str::to_owned).collect()).unwrap_or_default(),
             tokenizer,
-            squash: RefCell::new(Squash::new(SIDE as u32, MEAN, STD)),
+            squash: RefCell::new(squash()),
             device: device.clone(),
         })
     }

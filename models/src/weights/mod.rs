@@ -24,7 +24,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use half::f16;
 use ocelli_bundle::{Bundle, BundleError, TensorView};
 use ocelli_ops::pack::{PANEL, PackedGroups, PackedInt8, padded};
-use ocelli_ops::quant::{GROUP, dequantize_int4, dequantize_int8, nibbles};
+use ocelli_ops::quant::{GROUP, dequantize_int4, dequantize_int8, exact_rows, nibbles};
 use ocelli_ops::{DepthwiseWeight, GroupBits, OwnedGroups, OwnedInt8, Packed};
 
 pub use recipe::Recipe;
@@ -256,8 +256,9 @@ fn fill(bundle: &Bundle, name: &str, shape: &[usize], target: Target<'_>, device
         Target::Linear(place, _) => *place = Some(packed(bundle, name, shape, (columns, rows), true, device)?),
         Target::Rows(place) => *place = Some(packed(bundle, name, shape, (rows, columns), false, device)?),
         Target::Int8Rows(place) if int8 => *place = Some(packed(bundle, name, shape, (rows, columns), false, device)?),
-        Target::FloatRows(place) => {
-            let (values, _) = read(bundle, name, shape)?;
+        Target::ExactRows(place, greatest) => {
+            let (mut values, _) = read(bundle, name, shape)?;
+            exact_rows(&mut values, columns, greatest);
             *place = Some(Packed::from_floats(rows, columns, &values, device).map_err(unfit)?);
         }
         Target::Depthwise(place) if int8 && shape.len() == 4 => {

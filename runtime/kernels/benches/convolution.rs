@@ -32,6 +32,9 @@ const STAGES: [[usize; 6]; 7] = [
     [1, 3, 1, 6, 192, 320],
 ];
 
+/// Bits after the point of results; nano has so many inside blocks.
+const BITS: u8 = 9;
+
 /// A block's weights.
 struct Block {
     geometry: Geometry,
@@ -55,7 +58,8 @@ impl Block {
     }
 
     fn view(&self) -> InvertedResidual<'_> {
-        let depthwise = Depthwise { weight: self.depthwise.0.view(), bias: Some(&self.depthwise.1), activation: Activation::Relu6 };
+        let (weight, bias) = (self.depthwise.0.view(), Some(&self.depthwise.1[..]));
+        let depthwise = Depthwise { weight, bias, activation: Activation::Relu6, fraction_bits: Some(BITS) };
         InvertedResidual {
             geometry: self.geometry,
             expand: self.expand.as_ref().map(|(weight, bias)| pointwise(weight, bias, Activation::Relu6)),
@@ -67,7 +71,7 @@ impl Block {
 }
 
 fn pointwise<'a>(weight: &'a OwnedInt8, bias: &'a [f32], activation: Activation) -> Pointwise<'a> {
-    Pointwise { weight: weight.view(), bias: Some(bias), activation }
+    Pointwise { weight: weight.view(), bias: Some(bias), activation, fraction_bits: Some(BITS) }
 }
 
 fn blocks() -> Vec<Block> {
@@ -95,7 +99,7 @@ fn efficientnet_lite0(bencher: Bencher<'_, '_>, threads: usize) {
     let mut maps: Vec<Vec<f32>> = blocks.iter().map(|block| vec![0.0; block.geometry.out_pixels() * block.view().output()]).collect();
     let (mut first, mut last, mut pooled) = (vec![0.0; 112 * 112 * 32], vec![0.0; 49 * 1280], vec![0.0; 1280]);
     bencher.bench_local(|| {
-        let relu6 = |bias| Epilogue { bias: Some(bias), activation: Activation::Relu6, residual: None };
+        let relu6 = |bias| Epilogue { bias: Some(bias), activation: Activation::Relu6, residual: None, fraction_bits: Some(BITS) };
         let picture = Picture { values: &picture, channels: 3, layout: Layout::Planar };
         engine.convolution(picture, Geometry::same(224, 224, 3, 2), stem, relu6(&bias[..32]), &mut first);
         let mut x = &first;
@@ -131,7 +135,7 @@ fn depthwise(bencher: Bencher<'_, '_>, (side, kernel, stride, channels): (usize,
     let pool = Pool::new(1);
     let mut engine = Engine::new(isa(), &pool);
     let (x, mut out) = (noise(side * side * channels), vec![0.0; geometry.out_pixels() * channels]);
-    let depthwise = Depthwise { weight: weight.view(), bias: None, activation: Activation::Relu6 };
+    let depthwise = Depthwise { weight: weight.view(), bias: None, activation: Activation::Relu6, fraction_bits: Some(BITS) };
     bencher.counter(ItemsCount::new(out.len() * kernel * kernel)).bench_local(|| engine.depthwise(&x, geometry, depthwise, &mut out));
 }
 

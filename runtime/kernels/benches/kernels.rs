@@ -81,6 +81,6 @@ fn epilogue(bencher: Bencher<'_, '_>, activation: Activation) {
     let mut engine = Engine::new(isa(), &pool);
     let (x, bias, mut out) = (noise(m * k), noise(n), vec![0.0; m * n]);
     let norm = Prologue::LayerNorm { weight: &bias[..k], bias: &bias[k..2 * k], epsilon: 1e-5 };
-    let epilogue = Epilogue { bias: Some(&bias), activation, residual: None };
+    let epilogue = Epilogue { bias: Some(&bias), activation, ..Epilogue::default() };
     bencher.bench_local(|| engine.linear(&x, norm, Weight::Int8(weight.view()), epilogue, &mut out));
 }

@@ -129,6 +129,37 @@ mod tests {
             }
         }
     }
+    struct Rounded<'a>(&'a [f32]);
+
+    impl Kernel for Rounded<'_> {
+        type Output = Vec<f32>;
+
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) -> Vec<f32> {
+            let mut out = vec![0.0; self.0.len()];
+            for (x, y) in self.0.chunks_exact(S::LANES).zip(out.chunks_exact_mut(S::LANES)) {
+                // SAFETY: whole vectors.
+                unsafe { s.store(y.as_mut_ptr(), s.round(s.load(x.as_ptr()))) };
+            }
+            out
+        }
+    }
+
+    #[test]
+    fn halves_round_to_even_numbers_of_any_size() {
+        let mut x: Vec<f32> =
+            vec![0.5, 1.5, 2.5, 0.25, 4_194_303.5, 4_194_304.5, 4_194_305.5, 8_388_607.5, 8_388_609.0, 3e38, f32::INFINITY, 0.0];
+        x.extend((0..1000).map(|i| i as f32 * 0.37));
+        x.resize(x.len().next_multiple_of(crate::simd::PANEL), 0.75);
+        x.extend(x.clone().iter().map(|x| -x));
+        for isa in Isa::all() {
+            for (x, y) in x.iter().zip(isa.run(Rounded(&x))) {
+                assert_eq!(y.to_bits(), x.round_ties_even().to_bits(), "{isa}: {y} of {x}");
+            }
+            assert!(isa.run(Rounded(&[f32::NAN; crate::simd::PANEL]))[0].is_nan(), "{isa}");
+        }
+    }
+
     #[test]
     fn powers_of_two_end_in_zero_and_keep_what_is_no_number() {
         let x = [f32::NEG_INFINITY, -1e30, -127.0, -126.6, -126.0, 0.0, 126.0, f32::NAN, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];

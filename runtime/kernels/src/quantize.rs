@@ -494,8 +494,8 @@ unsafe fn quantize_group<S: Simd>(s: S, from: Strided, k: usize, rows: usize, r:
         let mut n = 0;
         while n < 4 {
             let some = greatest[n] > LEAST;
-            factors[n] = if some { 127.0 / greatest[n] } else { 0.0 };
-            own_scales[n] = if some { greatest[n] / 127.0 } else { 0.0 };
+            factors[n] = if some { STEPS / greatest[n] } else { 0.0 };
+            own_scales[n] = if some { greatest[n] * STEP } else { 0.0 };
             own_scales[n] = if greatest[n] < f32::INFINITY { own_scales[n] } else { f32::NAN };
             n += 1;
         }
@@ -594,7 +594,17 @@ impl Fill<'_> {
 /// Below this 127 / greatest overflows; a row with no greater magnitude counts as zero.
 const LEAST: f32 = 1e-36;
 
-/// 127 / greatest magnitude and its inverse; NaN for the second where the row is not finite.
+/// Steps up to a row's greatest magnitude: 127, and two units in the last place more. They are as much as quotient and product below may lose,
+/// so that a value in the middle of two steps always goes to the one further from zero. Where all of a row are whole multiples of some number, the
+/// greatest of at most 2¹⁴ of it, no other value is near enough to the middle to go with it: then bytes have no error, and are the same
+/// wherever they are computed.
+pub const STEPS: f32 = 127.0 + 2.0 / 131_072.0;
+
+/// One of 127 steps.
+pub const STEP: f32 = 1.0 / 127.0;
+
+/// What makes a row bytes, and bytes the row again: [`STEPS`] / greatest magnitude, and greatest · [`STEP`]; NaN for the second where the row is not
+/// finite.
 ///
 /// # Safety
 /// `row` is whole vectors.
@@ -610,8 +620,8 @@ unsafe fn scale_of<S: Simd>(s: S, row: &[f32]) -> (f32, f32) {
         i += S::LANES;
     }
     let greatest = s.greatest(greatest);
-    let inverse = if greatest > LEAST { 127.0 / greatest } else { 0.0 };
-    let scale = if greatest > LEAST { greatest / 127.0 } else { 0.0 };
+    let inverse = if greatest > LEAST { STEPS / greatest } else { 0.0 };
+    let scale = if greatest > LEAST { greatest * STEP } else { 0.0 };
     (inverse, scale + s.sum(poison))
 }
 
@@ -668,5 +678,26 @@ fn silu_mul_row<S: Simd>(s: S, x: &[f32], out: &mut [f32]) {
     }
     for i in whole..k {
         out[i] = gates[i] / (1.0 + (-gates[i]).exp()) * values[i];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_of_whole_numbers_have_no_error() {
+        for greatest in 1..=1_u32 << 14 {
+            let factor = STEPS / greatest as f32;
+            for step in 0..127 {
+                // The greatest below the middle of two steps, and the next.
+                let above = ((2 * step + 1) * greatest).div_ceil(254);
+                for x in [above - 1, above] {
+                    // ⌊127 x / greatest + ½⌋
+                    let byte = (254 * x + greatest) / (2 * greatest);
+                    assert_eq!((x as f32 * factor).round_ties_even(), byte as f32, "{x} of {greatest}");
+                }
+            }
+        }
     }
 }

@@ -65,7 +65,7 @@ pub fn prepare(x: &[f32], prologue: Prologue<'_>) -> Vec<f64> {
     }
 }
 
-/// Rounds to whole numbers −127…127 with one scale; NaN for the scale where not all are finite.
+/// Rounds to whole numbers −127…127 with one scale, ties away from zero; NaN for the scale where not all are finite.
 pub fn quantize(x: &[f64]) -> (Vec<f64>, f64) {
     if x.iter().any(|x| !x.is_finite()) {
         return (vec![0.0; x.len()], f64::NAN);
@@ -74,7 +74,12 @@ pub fn quantize(x: &[f64]) -> (Vec<f64>, f64) {
     if greatest <= 1e-36 {
         return (vec![0.0; x.len()], 0.0);
     }
-    (x.iter().map(|x| (x * 127.0 / greatest).round_ties_even()).collect(), greatest / 127.0)
+    (x.iter().map(|x| (x * 127.0 / greatest).round()).collect(), greatest / 127.0)
+}
+
+/// Rounds to so many bits after the point, ties to even; where no number is given, not at all.
+pub fn fixed(x: f64, fraction_bits: Option<u8>) -> f64 {
+    fraction_bits.map_or(x, |bits| (x * f64::from(bits).exp2()).round_ties_even() / f64::from(bits).exp2())
 }
 
 /// activation(prologue(x) Wᵀ + b) + residual, `[M][N]`; activations are rounded to bytes where the weight is of integers.
@@ -101,7 +106,8 @@ pub fn linear(x: &[f32], prologue: Prologue<'_>, weight: Weight<'_>, epilogue: E
                 }
                 Weight::Float(weight) => (0..k).map(|i| row[i] * f64::from(weight.value(column, i))).sum(),
             };
-            let y = activate(epilogue.activation, y + epilogue.bias.map_or(0.0, |bias| f64::from(bias[column])));
+            let bias = epilogue.bias.map_or(0.0, |bias| f64::from(bias[column]));
+            let y = activate(epilogue.activation, fixed(y, epilogue.fraction_bits) + fixed(bias, epilogue.fraction_bits));
             out.push(y + epilogue.residual.map_or(0.0, |residual| f64::from(residual[m * n + column])));
         }
     }

@@ -344,7 +344,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     }
 
     /// Rounds four rows to bytes with [`Simd::ACTIVATION_OFFSET`] added, and stores them quad by quad: lanes 4 q … 4 q + 3 of the rows
-    /// side by side, 16 bytes at `p + q · stride`. Rows are within −127…127; what is no number becomes any byte.
+    /// side by side, 16 bytes at `p + q · stride`. Rows round to −127…127; what is no number becomes any byte.
     ///
     /// # Safety
     /// 16 bytes must be writable at each of the `LANES / 4` places.

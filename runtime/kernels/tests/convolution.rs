@@ -49,7 +49,11 @@ fn magnitudes(x: &[f32], geometry: Geometry, weight: &[f32], channels: usize, bi
     let packed = pack_depthwise(channels, geometry.kernel(), &positive(weight)).unwrap();
     let weight = PackedDepthwise::new(channels, geometry.kernel(), DepthwiseValues::F32(&packed)).unwrap();
     let bias = bias.map(positive);
-    reference::depthwise(&positive(x), geometry, Depthwise { weight, bias: bias.as_deref(), activation: Activation::None })
+    reference::depthwise(
+        &positive(x),
+        geometry,
+        Depthwise { weight, bias: bias.as_deref(), activation: Activation::None, fraction_bits: None },
+    )
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -71,7 +75,7 @@ fn check_depthwise(
     let owned = OwnedDepthwise::quantize(channels, kernel, &weights).unwrap();
     let floats = pack_depthwise(channels, kernel, &weights).unwrap();
     let weight = if int8 { owned.view() } else { PackedDepthwise::new(channels, kernel, DepthwiseValues::F32(&floats)).unwrap() };
-    let depthwise = Depthwise { weight, bias, activation };
+    let depthwise = Depthwise { weight, bias, activation, fraction_bits: None };
     let expected = reference::depthwise(&x, geometry, depthwise);
     let magnitudes = magnitudes(&x, geometry, &weights, channels, bias);
     for isa in Isa::all() {
@@ -93,6 +97,8 @@ struct Block {
     project: (OwnedInt8, Vec<f32>),
     activation: Activation,
     shortcut: bool,
+    /// Of what lies between the layers, and of what goes out.
+    fraction_bits: Option<(u8, u8)>,
 }
 
 impl Block {
@@ -110,19 +116,32 @@ impl Block {
             project: pointwise(output, wide, seed ^ 5),
             activation,
             shortcut: input == output && geometry.stride() == 1 && geometry.pixels() == geometry.out_pixels(),
+            fraction_bits: None,
         }
     }
 
     fn view(&self) -> InvertedResidual<'_> {
+        let (between, out) = (self.fraction_bits.map(|bits| bits.0), self.fraction_bits.map(|bits| bits.1));
         InvertedResidual {
             geometry: self.geometry,
             expand: self.expand.as_ref().map(|(weight, bias)| Pointwise {
                 weight: weight.view(),
                 bias: Some(bias),
                 activation: self.activation,
+                fraction_bits: between,
             }),
-            depthwise: Depthwise { weight: self.depthwise.0.view(), bias: Some(&self.depthwise.1), activation: self.activation },
-            project: Pointwise { weight: self.project.0.view(), bias: Some(&self.project.1), activation: Activation::None },
+            depthwise: Depthwise {
+                weight: self.depthwise.0.view(),
+                bias: Some(&self.depthwise.1),
+                activation: self.activation,
+                fraction_bits: between,
+            },
+            project: Pointwise {
+                weight: self.project.0.view(),
+                bias: Some(&self.project.1),
+                activation: Activation::None,
+                fraction_bits: out,
+            },
             shortcut: self.shortcut,
         }
     }
@@ -135,14 +154,16 @@ impl Block {
         let mut wide = x.to_vec();
         if let Some(expand) = view.expand {
             wide = vec![f32::NAN; x.len() / view.input() * inner];
-            let epilogue = Epilogue { bias: expand.bias, activation: expand.activation, residual: None };
+            let Pointwise { bias, activation, fraction_bits, .. } = expand;
+            let epilogue = Epilogue { bias, activation, residual: None, fraction_bits };
             engine.linear(x, Prologue::None, Weight::Int8(expand.weight), epilogue, &mut wide);
         }
         let mut convolved = vec![f32::NAN; batch * view.geometry.out_pixels() * inner];
         engine.depthwise(&wide, view.geometry, view.depthwise, &mut convolved);
         let mut out = vec![f32::NAN; batch * view.geometry.out_pixels() * view.output()];
         let residual = view.shortcut.then_some(x);
-        let epilogue = Epilogue { bias: view.project.bias, activation: view.project.activation, residual };
+        let Pointwise { bias, activation, fraction_bits, .. } = view.project;
+        let epilogue = Epilogue { bias, activation, residual, fraction_bits };
         engine.linear(&convolved, Prologue::None, Weight::Int8(view.project.weight), epilogue, &mut out);
         out
     }
@@ -175,7 +196,7 @@ proptest! {
     #[test]
     fn a_convolution_is_a_linear_layer_over_windows(
         geometry in geometries(), channels in 1_usize..5, n in 1_usize..40, batch in 1_usize..3, seed: u64, planar: bool, int8: bool,
-        which in 0_usize..7, threads in 1_usize..4,
+        rounds: bool, which in 0_usize..7, threads in 1_usize..4,
     ) {
         // Both quantize and multiply alike, so they are equal to the bit; what a linear layer computes is tested elsewhere.
         let k = geometry.kernel() * geometry.kernel() * channels;
@@ -185,7 +206,8 @@ proptest! {
         let (weights, bias) = (noise(seed ^ 1, n * k), noise(seed ^ 2, n));
         let rows = batch * geometry.out_pixels();
         let residual = noise(seed ^ 3, rows * n);
-        let epilogue = Epilogue { bias: Some(&bias), activation: Activation::ALL[which], residual: Some(&residual) };
+        let (activation, fraction_bits) = (Activation::ALL[which], rounds.then_some(9));
+        let epilogue = Epilogue { bias: Some(&bias), activation, residual: Some(&residual), fraction_bits };
         let owned = OwnedInt8::quantize(n, k, &weights).unwrap();
         let floats = pack_float(n, k, &weights).unwrap();
         let weight = if int8 { Weight::Int8(owned.view()) } else { Weight::Float(PackedFloat::new(n, k, Floats::F32(&floats)).unwrap()) };
@@ -201,10 +223,11 @@ proptest! {
     #[test]
     fn a_fused_block_is_its_layers(
         geometry in geometries(), input in 1_usize..50, inner in 1_usize..100, expands: bool, output in 1_usize..50, shortcut: bool,
-        batch in 1_usize..3, seed: u64, which in 0_usize..7, threads in 1_usize..4,
+        batch in 1_usize..3, seed: u64, rounds: bool, which in 0_usize..7, threads in 1_usize..4,
     ) {
         let output = if shortcut { input } else { output };
-        let block = Block::new(geometry, (input, expands.then_some(inner), output), Activation::ALL[which], seed);
+        let mut block = Block::new(geometry, (input, expands.then_some(inner), output), Activation::ALL[which], seed);
+        block.fraction_bits = rounds.then_some((9, 7));
         check_block(&Pool::new(threads), &block, batch, seed);
     }
 
@@ -243,6 +266,92 @@ fn fused_blocks_of_a_network() {
             let inner = (expansion > 1).then_some(input * expansion);
             let block = Block::new(Geometry::same(side, side, kernel, stride), (input, inner, output), Activation::Relu6, side as u64);
             check_block(&Pool::new(threads), &block, 1, 9);
+        }
+    }
+}
+
+/// A value rounded to bits after the point.
+fn fixed(x: f32, bits: u8) -> f32 {
+    let ones = f32::from(bits).exp2();
+    (x * ones).round_ties_even() / ones
+}
+
+/// A block whose layers round to bits after the point, pixel by pixel, with whole numbers for sums: what every instruction set must compute to
+/// the last bit, of maps whose values have few bits as well.
+fn exact_block(block: &Block, (between, after): (u8, u8), x: &[f32]) -> Vec<f32> {
+    let (view, geometry) = (block.view(), block.geometry);
+    // What a pointwise convolution gives of a pixel, before its activation.
+    let pointwise = |x: &[f32], part: Pointwise<'_>, bits: u8| -> Vec<f32> {
+        let greatest = x.iter().fold(0.0_f32, |greatest, x| greatest.max(x.abs()));
+        let byte = |x: f32| (f64::from(x) * 127.0 / f64::from(greatest)).round() as i64;
+        let bytes: Vec<i64> = x.iter().map(|&x| if greatest > 0.0 { byte(x) } else { 0 }).collect();
+        let channel = |n: usize| {
+            let sum: i64 = bytes.iter().enumerate().map(|(k, byte)| byte * i64::from(part.weight.value(n, k))).sum();
+            let scale = greatest * (1.0 / 127.0) * part.weight.scales()[n];
+            fixed(sum as f32 * scale, bits) + fixed(part.bias.unwrap()[n], bits)
+        };
+        (0..part.weight.n()).map(channel).collect()
+    };
+    let relu6 = |x: f32| x.clamp(0.0, 6.0);
+    let wide: Vec<f32> = match view.expand {
+        Some(expand) => x.chunks_exact(view.input()).flat_map(|x| pointwise(x, expand, between)).map(relu6).collect(),
+        None => x.to_vec(),
+    };
+    let (channels, kernel) = (view.depthwise.weight.channels(), geometry.kernel());
+    let DepthwiseValues::Int8 { values, scales } = view.depthwise.weight.values() else { panic!("int8") };
+    let padded = scales.len();
+    let mut out = Vec::new();
+    for pixel in 0..geometry.out_pixels() {
+        let corner = (pixel / geometry.out_width() * geometry.stride(), pixel % geometry.out_width() * geometry.stride());
+        let convolved = |channel: usize| {
+            let mut sum = 0_i64;
+            for tap in 0..kernel * kernel {
+                let y = (corner.0 + tap / kernel).checked_sub(geometry.top()).filter(|&y| y < geometry.height());
+                let x = (corner.1 + tap % kernel).checked_sub(geometry.left()).filter(|&x| x < geometry.width());
+                if let (Some(y), Some(x)) = (y, x) {
+                    let value = wide[(y * geometry.width() + x) * channels + channel] * f32::from(between).exp2();
+                    assert_eq!(value, value.trunc());
+                    sum += value as i64 * i64::from(values[tap * padded + channel]);
+                }
+            }
+            assert!(sum.abs() < 1 << 24);
+            let y = sum as f32 / f32::from(between).exp2() * scales[channel];
+            relu6(fixed(y, between) + fixed(view.depthwise.bias.unwrap()[channel], between))
+        };
+        let convolved: Vec<f32> = (0..channels).map(convolved).collect();
+        let y = pointwise(&convolved, view.project, after);
+        let residual = |n: usize| if view.shortcut { x[pixel * view.input() + n] } else { 0.0 };
+        out.extend(y.iter().enumerate().map(|(n, y)| y + residual(n)));
+    }
+    out
+}
+
+#[test]
+fn blocks_of_few_bits_have_no_error() {
+    let (between, after) = (9, 7);
+    for (height, width, kernel, stride, input, inner, output) in [
+        (14, 13, 3, 1, 32, None, 16),
+        (14, 13, 3, 2, 16, Some(96), 24),
+        (9, 12, 5, 1, 40, Some(240), 40),
+        (8, 7, 5, 2, 112, Some(672), 192),
+        (7, 7, 5, 1, 192, Some(1152), 192),
+        (5, 6, 7, 3, 20, Some(33), 20),
+    ] {
+        let mut block = Block::new(Geometry::same(height, width, kernel, stride), (input, inner, output), Activation::Relu6, 3);
+        block.fraction_bits = Some((between, after));
+        // As a first block's, between 0 and 6, or as large as a residual stream's.
+        let x = noise(8, height * width * input);
+        let x: Vec<f32> = match inner {
+            None => x.iter().map(|&x| fixed(4.0 * x.abs(), between)).collect(),
+            Some(_) => x.iter().map(|&x| fixed(40.0 * x.powi(3), after)).collect(),
+        };
+        let expected = exact_block(&block, (between, after), &x);
+        assert!(expected.iter().any(|y| y.abs() > 1.0));
+        for isa in Isa::all() {
+            let pool = Pool::new(2);
+            let mut out = vec![f32::NAN; expected.len()];
+            Engine::new(isa, &pool).inverted_residual(&x, &block.view(), &mut out);
+            assert_same(&out, &expected, &format!("{isa} {kernel} {stride} {input}"));
         }
     }
 }

@@ -92,7 +92,13 @@ fn check(
                 + 3e-7 * e.abs()
                 + 1e-7 * epilogue.residual.map_or(0.0, |r| f64::from(r[row * n + column].abs()));
             let close = close + 4e-7 * epilogue.bias.map_or(0.0, |b| f64::from(b[column].abs()));
+            // What lies in the middle of two steps may go to either.
+            let close = close + epilogue.fraction_bits.map_or(0.0, |bits| 1.2 * (-f64::from(bits)).exp2());
             assert!((y - e).abs() <= close, "{isa} kind {kind} {m}x{n}x{k} at {row},{column}: {y}, not {e} within {close}");
+            if let (Some(bits), Activation::None, None) = (epilogue.fraction_bits, epilogue.activation, epilogue.residual) {
+                let steps = y * f64::from(bits).exp2();
+                assert!(steps == steps.trunc(), "{isa} kind {kind} {m}x{n}x{k} at {row},{column}: {y} has more bits than {bits}");
+            }
         }
     }
 }
@@ -109,7 +115,7 @@ proptest! {
     #[test]
     fn linear_is_the_references(
         m in 1_usize..30, n in 1_usize..120, k in 1_usize..140, kind in 0_u8..5, which in 0_usize..7, prologue in 0_u8..4,
-        bias: bool, residual: bool, seed: u64, threads in 1_usize..4, exponent in -20_i32..12,
+        bias: bool, residual: bool, rounds: bool, seed: u64, threads in 1_usize..4, exponent in -20_i32..12,
     ) {
         let k = if (1..3).contains(&kind) { k.div_ceil(GROUP) * GROUP } else { k };
         // Of a single element normalisation leaves noise, of the size of ε.
@@ -125,7 +131,8 @@ proptest! {
         let x: Vec<f32> = noise(seed, m * prologue.width(k)).iter().map(|x| x * scale).collect();
         let weights = noise(seed ^ 3, n * k);
         let (b, r) = (noise(seed ^ 4, n), noise(seed ^ 5, m * n));
-        let epilogue = Epilogue { bias: bias.then_some(&b), activation: Activation::ALL[which], residual: residual.then_some(&r) };
+        let (activation, fraction_bits) = (Activation::ALL[which], rounds.then_some(12));
+        let epilogue = Epilogue { bias: bias.then_some(&b), activation, residual: residual.then_some(&r), fraction_bits };
         let pool = Pool::new(threads);
         for isa in Isa::all() {
             check(isa, &pool, kind, (m, n, k), &x, prologue, &weights, epilogue);

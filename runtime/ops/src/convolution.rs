@@ -9,6 +9,7 @@ use ocelli_kernels::convolution::{OwnedDepthwise, PackedDepthwise};
 use ocelli_kernels::pack::{PackError, padded};
 
 use crate::extension::{ConvolutionOptions, DepthwisePrimitive, KernelOps, OptionalPrimitive, PointwisePrimitive, ResidualOptions};
+use crate::linear::{After, check_bits};
 use crate::packed::{Packed, PackedError, fits, floats, integers, is};
 
 pub use crate::extension::Window;
@@ -74,6 +75,8 @@ pub struct Pointwise<'a> {
     pub bias: Tensor<1>,
     /// Of the sum.
     pub activation: Activation,
+    /// As in [`After`].
+    pub fraction_bits: Option<u8>,
 }
 
 /// A depthwise convolution of a block.
@@ -85,14 +88,19 @@ pub struct Depthwise<'a> {
     pub bias: Tensor<1>,
     /// Of the sum.
     pub activation: Activation,
+    /// As in [`After`]. Weights are whole numbers in the sum then, and their scale comes after it.
+    pub fraction_bits: Option<u8>,
 }
 
-/// activation(pictures ∗ w + bias): `[B, C, H, W]` → `[B, H′ · W′, N]`. The weight is `[N][C · k · k]`.
+/// activation(pictures ∗ w + bias): `[B, C, H, W]` → `[B, H′ · W′, N]`. The weight is `[N][C · k · k]`; there is no residual.
 ///
 /// # Panics
-/// Where shapes do not fit.
-pub fn convolution(pictures: Tensor<4>, window: Window, weight: &Packed, bias: Option<Tensor<1>>, activation: Activation) -> Tensor<3> {
-    let options = ConvolutionOptions { n: weight.n(), bits: weight.bits(), window, activation };
+/// Where shapes do not fit, there is a residual, or there are more than 24 fraction bits.
+pub fn convolution(pictures: Tensor<4>, window: Window, weight: &Packed, after: After<3>) -> Tensor<3> {
+    let After { bias, activation, residual, fraction_bits } = after;
+    assert!(residual.is_none(), "a convolution adds no residual");
+    check_bits(fraction_bits);
+    let options = ConvolutionOptions { n: weight.n(), bits: weight.bits(), window, activation, fraction_bits };
     Tensor::from_dispatch(<Dispatch as KernelOps>::packed_convolution(
         pictures.into_dispatch(),
         weight.primitive(),
@@ -116,8 +124,12 @@ pub fn depthwise(x: Tensor<3>, weight: Tensor<4>, bias: Tensor<1>, window: Windo
 /// MobileNetV2's block (Sandler et al. 2018, <https://arxiv.org/abs/1801.04381>): project(depthwise(expand(x))), plus x with a `shortcut`.
 /// `x [B, H · W, Cin]` → `[B, H′ · W′, Cout]`; the window is the depthwise convolution's.
 ///
+/// Where all three round to bits after the point, and x has few, too, every device computes the same to the last bit, as long as single precision
+/// holds the sums: of the depthwise convolution those of 127 · k² times the greatest of its input, in steps of its bits, and of the others
+/// 127 · Σ |w|, with w −127…127, are below 2²⁴; and x and what is narrowed have at most 2¹⁴ steps.
+///
 /// # Panics
-/// Where shapes do not fit, or a pointwise weight is not int8.
+/// Where shapes do not fit, a pointwise weight is not int8, or there are more than 24 fraction bits.
 pub fn inverted_residual(
     x: Tensor<3>,
     window: Window,
@@ -135,8 +147,10 @@ pub fn inverted_residual(
         depthwise: depthwise.activation,
         project: project.activation,
         shortcut,
+        fraction_bits: [expand.as_ref().and_then(|expand| expand.fraction_bits), depthwise.fraction_bits, project.fraction_bits],
     };
     assert!(depthwise.weight.kernel == window.kernel, "{:?} with windows of {} cells", depthwise.weight, window.kernel);
+    options.fraction_bits.into_iter().for_each(check_bits);
     let pointwise = |part: Pointwise<'_>| PointwisePrimitive::Some { weight: part.weight.primitive(), bias: part.bias.into_dispatch() };
     Tensor::from_dispatch(<Dispatch as KernelOps>::inverted_residual(
         x.into_dispatch(),

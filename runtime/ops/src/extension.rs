@@ -69,6 +69,8 @@ pub struct LinearOptions {
     pub epsilon: f32,
     /// After the bias.
     pub activation: Activation,
+    /// Bits after the point that product and bias are rounded to, each by itself.
+    pub fraction_bits: Option<u8>,
 }
 
 /// Everything about attention that is no tensor.
@@ -154,6 +156,8 @@ pub struct ConvolutionOptions {
     pub window: Window,
     /// After the bias.
     pub activation: Activation,
+    /// As a linear layer's.
+    pub fraction_bits: Option<u8>,
 }
 
 /// A pointwise convolution that may be missing.
@@ -201,6 +205,8 @@ pub struct ResidualOptions {
     pub project: Activation,
     /// Whether the input is added.
     pub shortcut: bool,
+    /// As a linear layer's, of the three convolutions.
+    pub fraction_bits: [Option<u8>; 3],
 }
 
 /// Operations that are more than one of burn's.

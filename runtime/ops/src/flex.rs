@@ -84,8 +84,12 @@ pub(crate) fn packed_linear(
     let last = shape.num_dims() - 1;
     shape[last] = options.n;
     let (x, bias, residual) = (Slice::new(x), bias.map(Slice::new), residual.map(Slice::new));
-    let epilogue =
-        Epilogue { bias: bias.as_ref().map(Slice::get), activation: options.activation, residual: residual.as_ref().map(Slice::get) };
+    let epilogue = Epilogue {
+        bias: bias.as_ref().map(Slice::get),
+        activation: options.activation,
+        residual: residual.as_ref().map(Slice::get),
+        fraction_bits: options.fraction_bits,
+    };
     let epsilon = options.epsilon;
     let (norm_weight, norm_bias);
     let prologue = match prologue {
@@ -197,8 +201,9 @@ pub(crate) fn packed_convolution(
     let (batch, channels) = (shape[0], shape[1]);
     let k = channels * window.kernel * window.kernel;
     let (pictures, bias) = (Slice::new(pictures), bias.map(Slice::new));
-    let epilogue = Epilogue { bias: bias.as_ref().map(Slice::get), activation: options.activation, residual: None };
-    let linear = LinearOptions { n: options.n, k, bits: options.bits, epsilon: 0.0, activation: options.activation };
+    let ConvolutionOptions { n, bits, activation, fraction_bits, .. } = options;
+    let epilogue = Epilogue { bias: bias.as_ref().map(Slice::get), activation, residual: None, fraction_bits };
+    let linear = LinearOptions { n, k, bits, epsilon: 0.0, activation, fraction_bits };
     let picture = Picture { values: pictures.get(), channels, layout: Layout::Planar };
     let mut out = vec![0.0; batch * window.cells() * options.n];
     let done = with_weight(&weight, &linear, |weight| {
@@ -222,11 +227,16 @@ impl Layer {
         }
     }
 
-    fn view(&self, (k, n): (usize, usize), activation: Activation) -> Result<convolution::Pointwise<'_>, PackError> {
+    fn view(
+        &self,
+        (k, n): (usize, usize),
+        activation: Activation,
+        fraction_bits: Option<u8>,
+    ) -> Result<convolution::Pointwise<'_>, PackError> {
         match &self.0 {
             WeightPrimitive::Int8 { values, scales, sums } => {
                 let weight = PackedInt8::new(n, k, integers(values), plain(scales), integers(sums))?;
-                Ok(convolution::Pointwise { weight, bias: Some(self.1.get()), activation })
+                Ok(convolution::Pointwise { weight, bias: Some(self.1.get()), activation, fraction_bits })
             }
             WeightPrimitive::Groups { .. } | WeightPrimitive::Float { .. } => {
                 Err(PackError::Length { part: "the scales of an int8 weight", n, k, has: 0, needs: n })
@@ -251,11 +261,12 @@ pub(crate) fn inverted_residual(
         let values = DepthwiseValues::Int8 { values: integers(&depthwise.values), scales: plain(&depthwise.scales) };
         let weight = PackedDepthwise::new(inner, window.kernel, values)?;
         let project = project.as_ref().ok_or(PackError::Empty { n: output, k: inner })?;
+        let [wide, convolved, narrow] = options.fraction_bits;
         let block = convolution::InvertedResidual {
             geometry: geometry(window),
-            expand: expand.as_ref().map(|layer| layer.view((input, inner), options.expand)).transpose()?,
-            depthwise: convolution::Depthwise { weight, bias: Some(bias.get()), activation: options.depthwise },
-            project: project.view((inner, output), options.project)?,
+            expand: expand.as_ref().map(|layer| layer.view((input, inner), options.expand, wide)).transpose()?,
+            depthwise: convolution::Depthwise { weight, bias: Some(bias.get()), activation: options.depthwise, fraction_bits: convolved },
+            project: project.view((inner, output), options.project, narrow)?,
             shortcut: options.shortcut,
         };
         with_engine(|engine| engine.inverted_residual(x.get(), &block, &mut out));
@@ -274,7 +285,7 @@ pub(crate) fn depthwise(x: FloatTensor<Flex>, weight: FloatTensor<Flex>, bias: F
     let mut compute = || -> Result<(), PackError> {
         let values = pack_depthwise(channels, window.kernel, weight.get())?;
         let weight = PackedDepthwise::new(channels, window.kernel, DepthwiseValues::F32(&values))?;
-        let depthwise = convolution::Depthwise { weight, bias: Some(bias.get()), activation: Activation::None };
+        let depthwise = convolution::Depthwise { weight, bias: Some(bias.get()), activation: Activation::None, fraction_bits: None };
         with_engine(|engine| engine.depthwise(x.get(), geometry(window), depthwise, &mut out));
         Ok(())
     };
@@ -462,7 +473,7 @@ mod tests {
                     };
                     let x = primitive(random([2, 5, if norm == 3 { 2 * k } else { k }]));
                     let (bias, residual) = (primitive(random([n])), primitive(random([2, 5, n])));
-                    let options = LinearOptions { n, k, bits: packed.bits(), epsilon: 1e-5, activation };
+                    let options = LinearOptions { n, k, bits: packed.bits(), epsilon: 1e-5, activation, fraction_bits: None };
                     let fast = packed_linear(x.clone(), prologue(), weight(packed), Some(bias.clone()), Some(residual.clone()), options);
                     let right = oracle::packed_linear::<Flex>(x, prologue(), weight(packed), Some(bias), Some(residual), options);
                     // One activation of a row may fall to the other side of a byte's middle: a step of 1/127 of the row's greatest, some 6 σ
@@ -507,7 +518,7 @@ mod tests {
             Packed::from_floats(n, k, &floats, &device).unwrap(),
         ];
         for table in &tables {
-            let options = LinearOptions { n, k, bits: table.bits(), epsilon: 0.0, activation: Activation::None };
+            let options = LinearOptions { n, k, bits: table.bits(), epsilon: 0.0, activation: Activation::None, fraction_bits: None };
             let ids = || FloatTensor::<Flex>::from_data(TensorData::from([0_i64, 49, 7, 7, 16]));
             let fast = packed_embedding(ids(), weight(table), options);
             let right = oracle::packed_embedding::<Flex>(ids(), weight(table), options);
@@ -528,7 +539,7 @@ mod tests {
                 Packed::from_int8(OwnedInt8::quantize(n, k, &floats).unwrap(), &device).unwrap(),
             ] {
                 let pictures = random([2, 3, side, side + 1]);
-                let options = ConvolutionOptions { n, bits: packed.bits(), window, activation: Activation::Relu6 };
+                let options = ConvolutionOptions { n, bits: packed.bits(), window, activation: Activation::Relu6, fraction_bits: None };
                 let bias = primitive(random([n]));
                 let fast = packed_convolution(primitive(pictures.clone()), weight(&packed), Some(bias.clone()), options);
                 let right = oracle::packed_convolution::<Flex>(primitive(pictures), weight(&packed), Some(bias), options);
@@ -554,7 +565,7 @@ mod tests {
             let (first, last) = (matrix(inner, input), matrix(output, inner));
             let taps: Vec<f32> = random([inner, kernel * kernel]).div_scalar(kernel as f32).into_data().iter::<f32>().collect();
             let taps = DepthwiseWeight::quantize(inner, kernel, &taps, &device).unwrap();
-            let options = ResidualOptions {
+            let options = |fraction_bits| ResidualOptions {
                 window,
                 input,
                 inner,
@@ -563,8 +574,11 @@ mod tests {
                 depthwise: Activation::Relu6,
                 project: Activation::None,
                 shortcut: stride == 1,
+                fraction_bits,
             };
             let (x, biases) = (random([2, 99, input]), [random([inner]), random([inner]), random([output])]);
+            // What is nowhere negative is what lies between layers where none widens.
+            let x = ((if widened { x } else { x.abs() }) * 128.0).round() / 128.0;
             let part =
                 |packed: &Packed, bias: &Tensor<1>| PointwisePrimitive::Some { weight: weight(packed), bias: primitive(bias.clone()) };
             let parts = || {
@@ -576,12 +590,17 @@ mod tests {
                 };
                 (primitive(x.clone()), expand, depthwise, part(&last, &biases[2]))
             };
-            let (a, b, c, d) = parts();
-            let fast = values(inverted_residual(a, b, c, d, options));
-            let (a, b, c, d) = parts();
-            let right = values(oracle::inverted_residual::<Flex>(a, b, c, d, options));
+            let both = |options: ResidualOptions| {
+                let (a, b, c, d) = parts();
+                let fast = values(inverted_residual(a, b, c, d, options));
+                let (a, b, c, d) = parts();
+                (fast, values(oracle::inverted_residual::<Flex>(a, b, c, d, options)))
+            };
             // A byte of the input on the other side of its middle moves a channel by 6 / 127 · 0.5, and what follows sums over some of them.
-            close(&fast, &right, 0.08, &format!("{options:?}"));
+            let (fast, right) = both(options([None; 3]));
+            close(&fast, &right, 0.08, &format!("{:?}", options([None; 3])));
+            let (fast, right) = both(options([Some(9), Some(9), Some(7)]));
+            assert_eq!(fast, right, "{window:?}");
         }
     }
 

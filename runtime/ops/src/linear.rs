@@ -43,13 +43,15 @@ pub struct After<const D: usize> {
     pub activation: Activation,
     /// Of the result's shape.
     pub residual: Option<Tensor<D>>,
+    /// Bits after the point, at most 24, that y and the bias are rounded to, each by itself: what is added then has no error, on any device.
+    pub fraction_bits: Option<u8>,
 }
 
 /// activation(before(x) Wᵀ + bias) + residual: `x [..., K]` → `[..., N]`. Where the weight is of integers the activations are rounded to
 /// bytes, with a scale a row (int8) or a scale a group (int8g, int4).
 ///
 /// # Panics
-/// Where shapes do not fit.
+/// Where shapes do not fit, or for more than 24 fraction bits.
 pub fn linear<const D: usize>(x: Tensor<D>, before: Before, weight: &Packed, after: After<D>) -> Tensor<D> {
     let (prologue, epsilon) = match before {
         Before::Nothing => (ProloguePrimitive::None, 0.0),
@@ -59,7 +61,9 @@ pub fn linear<const D: usize>(x: Tensor<D>, before: Before, weight: &Packed, aft
         Before::RmsNorm { weight, epsilon } => (ProloguePrimitive::RmsNorm { weight: weight.into_dispatch() }, epsilon),
         Before::SiluMul => (ProloguePrimitive::SiluMul, 0.0),
     };
-    let options = LinearOptions { n: weight.n(), k: weight.k(), bits: weight.bits(), epsilon, activation: after.activation };
+    let (activation, fraction_bits) = (after.activation, after.fraction_bits);
+    check_bits(fraction_bits);
+    let options = LinearOptions { n: weight.n(), k: weight.k(), bits: weight.bits(), epsilon, activation, fraction_bits };
     Tensor::from_dispatch(<Dispatch as KernelOps>::packed_linear(
         x.into_dispatch(),
         prologue,
@@ -68,4 +72,11 @@ pub fn linear<const D: usize>(x: Tensor<D>, before: Before, weight: &Packed, aft
         OptionalPrimitive::of(after.residual),
         options,
     ))
+}
+
+/// The kernels' condition, on every device.
+pub(crate) fn check_bits(fraction_bits: Option<u8>) {
+    if let Some(bits) = fraction_bits {
+        assert!(bits <= 24, "{bits} bits after the point, where single precision has 24 in all");
+    }
 }

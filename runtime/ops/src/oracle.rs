@@ -6,6 +6,7 @@ use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{FloatDType, Scalar, Shape, Slice, TensorData};
 use ocelli_kernels::Activation;
 use ocelli_kernels::pack::{GROUP, GroupBits, padded};
+use ocelli_kernels::quantize::{STEP, STEPS};
 use ocelli_kernels::simd::PANEL;
 
 use crate::extension::{
@@ -79,12 +80,47 @@ fn unpacked<B: Backend>(weight: WeightPrimitive<B>, options: &LinearOptions) -> 
 
 /// Rows rounded to whole numbers −127…127, and their scales `[…, 1]`.
 fn rounded<B: Backend>(x: FloatTensor<B>) -> (FloatTensor<B>, FloatTensor<B>) {
-    let last = x.shape().num_dims() - 1;
-    let greatest = B::float_max_abs_dim(x.clone(), last);
+    let greatest = greatest::<B>(&x);
+    (bytes::<B>(x, greatest.clone()), B::float_mul_scalar(greatest, scalar(STEP)))
+}
+
+/// Greatest magnitudes of rows, `[…, 1]`.
+fn greatest<B: Backend>(x: &FloatTensor<B>) -> FloatTensor<B> {
+    B::float_max_abs_dim(x.clone(), x.shape().num_dims() - 1)
+}
+
+/// As the kernels do it, or else values in the middle of two bytes would go another way: maps of few bits have many.
+fn bytes<B: Backend>(x: FloatTensor<B>, greatest: FloatTensor<B>) -> FloatTensor<B> {
     // Rows below this count as zero, here by a factor of zero.
-    let safe = B::float_clamp_min(greatest.clone(), scalar(1e-36));
-    let rounded = B::float_round(B::float_div(B::float_mul_scalar(x, scalar(127.0)), safe));
-    (rounded, B::float_div_scalar(greatest, scalar(127.0)))
+    let safe = B::float_clamp_min(greatest, scalar(1e-36));
+    let steps = B::float_add_scalar(B::float_mul_scalar(safe.clone(), scalar(0.0)), scalar(STEPS));
+    B::float_round(B::float_mul(x, B::float_div(steps, safe)))
+}
+
+/// [`rounded`] without an error where rows have few bits, whatever a division's: some GPUs lose three units in the last place.
+///
+/// The remainder 127 · |x| − byte · greatest has no error, and says whether the byte is the nearest one; of two it is the greater, as in the
+/// kernels.
+fn rounded_exactly<B: Backend>(x: FloatTensor<B>) -> (FloatTensor<B>, FloatTensor<B>) {
+    let (sign, x) = (B::float_sign(x.clone()), B::float_abs(x));
+    let greatest = greatest::<B>(&x);
+    let bytes = bytes::<B>(x.clone(), greatest.clone());
+    let remainder = B::float_sub(B::float_mul_scalar(x, scalar(127.0)), B::float_mul(bytes.clone(), greatest.clone()));
+    let twice = B::float_mul_scalar(remainder, scalar(2.0));
+    // 1 where a number is not negative, and 0 where it is.
+    let holds = |x: FloatTensor<B>| B::float_floor(B::float_mul_scalar(B::float_add_scalar(B::float_sign(x), scalar(2.0)), scalar(0.5)));
+    let more = holds(B::float_sub(twice.clone(), greatest.clone()));
+    let less = B::float_sub_scalar(holds(B::float_add(twice, greatest.clone())), scalar(1.0)); // −1 where the byte is one too many
+    // Where all of a row is zero, so is the sign.
+    let bytes = B::float_mul(sign, B::float_add(bytes, B::float_add(more, less)));
+    (bytes, B::float_mul_scalar(greatest, scalar(STEP)))
+}
+
+/// Rounded to bits after the point; where no number is given, not at all.
+fn fixed<B: Backend>(x: FloatTensor<B>, fraction_bits: Option<u8>) -> FloatTensor<B> {
+    let Some(bits) = fraction_bits else { return x };
+    let ones = f32::from(bits).exp2();
+    B::float_mul_scalar(B::float_round(B::float_mul_scalar(x, scalar(ones))), scalar(1.0 / ones))
 }
 
 /// A row after its prologue; `x` is `[M, K]` or wider.
@@ -154,13 +190,15 @@ pub(crate) fn packed_linear<B: Backend>(
         }
         Some(scales) => {
             // Sums of whole numbers: exact as long as single precision holds them.
-            let (bytes, row_scales) = rounded::<B>(x);
+            let (bytes, row_scales) = if options.fraction_bits.is_some() { rounded_exactly::<B>(x) } else { rounded::<B>(x) };
             let sums = B::float_matmul(bytes, B::float_transpose(values));
-            B::float_mul(B::float_mul(sums, row_scales), B::float_transpose(scales))
+            // Multiplied in the kernels' order.
+            B::float_mul(sums, B::float_mul(row_scales, B::float_transpose(scales)))
         }
     };
+    let y = fixed::<B>(y, options.fraction_bits);
     let y = match bias {
-        Some(bias) => B::float_add(y, reshape::<B>(bias, &[1, options.n])),
+        Some(bias) => B::float_add(y, reshape::<B>(fixed::<B>(bias, options.fraction_bits), &[1, options.n])),
         None => y,
     };
     let y = B::float_reshape(activate::<B>(y, options.activation), shape);
@@ -265,7 +303,8 @@ pub(crate) fn packed_convolution<B: Backend>(
     options: ConvolutionOptions,
 ) -> FloatTensor<B> {
     let k = pictures.shape()[1] * options.window.kernel * options.window.kernel;
-    let linear = LinearOptions { n: options.n, k, bits: options.bits, epsilon: 0.0, activation: options.activation };
+    let ConvolutionOptions { n, bits, activation, fraction_bits, .. } = options;
+    let linear = LinearOptions { n, k, bits, epsilon: 0.0, activation, fraction_bits };
     packed_linear::<B>(windows::<B>(pictures, options.window), ProloguePrimitive::None, weight, bias, None, linear)
 }
 
@@ -280,13 +319,13 @@ fn pointwise<B: Backend>(
     x: FloatTensor<B>,
     part: PointwisePrimitive<B>,
     (k, n): (usize, usize),
-    activation: Activation,
+    (activation, fraction_bits): (Activation, Option<u8>),
     residual: Option<FloatTensor<B>>,
 ) -> FloatTensor<B> {
     match part {
         PointwisePrimitive::None => x,
         PointwisePrimitive::Some { weight, bias } => {
-            let options = LinearOptions { n, k, bits: GroupBits::Int8, epsilon: 0.0, activation };
+            let options = LinearOptions { n, k, bits: GroupBits::Int8, epsilon: 0.0, activation, fraction_bits };
             packed_linear::<B>(x, ProloguePrimitive::None, weight, Some(bias), residual, options)
         }
     }
@@ -300,17 +339,18 @@ pub(crate) fn inverted_residual<B: Backend>(
     options: ResidualOptions,
 ) -> FloatTensor<B> {
     let ResidualOptions { window, input, inner, output, .. } = options;
-    let (batch, kernel) = (x.shape()[0], window.kernel);
+    let (batch, kernel, [wide, convolved, narrow]) = (x.shape()[0], window.kernel, options.fraction_bits);
     let residual = options.shortcut.then(|| x.clone());
-    let x = pointwise::<B>(x, expand, (input, inner), options.expand, None);
+    let x = pointwise::<B>(x, expand, (input, inner), (options.expand, wide), None);
     let x = reshape::<B>(B::float_swap_dims(x, 1, 2), &[batch, inner, window.height, window.width]);
-    let values = widened::<B>(depthwise.values, &[kernel * kernel, padded(inner)]);
-    let values = B::float_mul(values, reshape::<B>(depthwise.scales, &[1, padded(inner)]));
-    let values = B::float_transpose(corner::<B>(values, kernel * kernel, inner));
-    let y = conv2d::<B>(x, reshape::<B>(values, &[inner, 1, kernel, kernel]), window, inner);
+    let values = corner::<B>(widened::<B>(depthwise.values, &[kernel * kernel, padded(inner)]), kernel * kernel, inner);
+    let values = reshape::<B>(B::float_transpose(values), &[inner, 1, kernel, kernel]);
+    let y = conv2d::<B>(x, values, window, inner);
     let y = B::float_swap_dims(reshape::<B>(y, &[batch, inner, window.cells()]), 1, 2);
-    let y = B::float_add(y, reshape::<B>(depthwise.bias, &[1, 1, inner]));
-    pointwise::<B>(activate::<B>(y, options.depthwise), project, (inner, output), options.project, residual)
+    let scales = corner::<B>(reshape::<B>(depthwise.scales, &[1, padded(inner)]), 1, inner);
+    let y = fixed::<B>(B::float_mul(y, reshape::<B>(scales, &[1, 1, inner])), convolved);
+    let y = B::float_add(y, reshape::<B>(fixed::<B>(depthwise.bias, convolved), &[1, 1, inner]));
+    pointwise::<B>(activate::<B>(y, options.depthwise), project, (inner, output), (options.project, narrow), residual)
 }
 
 pub(crate) fn cached_attention<B: Backend>(

@@ -57,6 +57,25 @@ pub fn quantize_int8_groups(weights: &[f32]) -> (Vec<i8>, Vec<f16>) {
     (values, scales)
 }
 
+/// Rounds every row of `columns` weights to multiples of a power of two, the least with which sums of its products with whole numbers of −`greatest`
+/// to `greatest` have no error in single precision, in whatever order they are added. Rows that are not finite stay as they are.
+pub fn exact_rows(weights: &mut [f32], columns: usize, greatest: u32) {
+    // Single precision holds whole numbers up to 2²⁴.
+    let most = f64::from(1 << 24) / f64::from(greatest.max(1));
+    for row in weights.chunks_exact_mut(columns.max(1)) {
+        let sum: f64 = row.iter().map(|&w| f64::from(w.abs())).sum();
+        if !sum.is_finite() || sum <= 0.0 {
+            continue;
+        }
+        let mut ones = (most / sum).log2().floor().exp2();
+        // Rounding may add up to half a step for each.
+        while row.iter().map(|&w| (f64::from(w.abs()) * ones).round()).sum::<f64>() > most {
+            ones /= 2.0;
+        }
+        row.iter_mut().for_each(|w| *w = ((f64::from(*w) * ones).round() / ones) as f32);
+    }
+}
+
 /// The floats of int8 rows, into `out` of length `rows * columns`.
 pub fn dequantize_int8(values: &[i8], scales: &[f32], out: &mut [f32]) {
     let columns = values.len() / scales.len().max(1);
@@ -195,6 +214,34 @@ mod tests {
         let mut back = vec![0.0; 32];
         dequantize_int4(&q.values, &q.scales, &mut back);
         assert_eq!(back, weights);
+    }
+
+    #[test]
+    fn exact_rows_have_as_many_bits_as_sums_allow() {
+        let (columns, greatest) = (27, 128);
+        // With all 24 bits.
+        let mut weights: Vec<f32> = sequence(5 * columns).iter().map(|w| w / 3.0).collect();
+        weights[columns..2 * columns].iter_mut().for_each(|w| *w *= 1e-4);
+        weights[2 * columns..3 * columns].fill(0.0);
+        weights[3 * columns] = f32::NAN;
+        let before = weights.clone();
+        exact_rows(&mut weights, columns, greatest);
+        for (i, (row, before)) in weights.chunks(columns).zip(before.chunks(columns)).enumerate() {
+            if i == 2 || i == 3 {
+                assert!(row.iter().zip(before).all(|(a, b)| a.to_bits() == b.to_bits()), "{i}");
+                continue;
+            }
+            // The step is the greatest power of two that divides all weights.
+            let step = row.iter().filter(|w| **w != 0.0).map(|w| w.abs()).fold(f32::INFINITY, |step, w| {
+                let least =
+                    f32::exp2((w.to_bits() >> 23) as f32 - 127.0 - 23.0) * f32::exp2((w.to_bits() | 1 << 23).trailing_zeros() as f32);
+                step.min(least)
+            });
+            let sum: f32 = row.iter().map(|w| w.abs() / step).sum();
+            let most = (1 << 24) as f32 / greatest as f32;
+            assert!(sum <= most && sum > 0.49 * most, "{i}: {sum} of {most}");
+            assert!(row.iter().zip(before).all(|(a, b)| (a - b).abs() <= 0.5 * step), "{i}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! | [`tiles`] | a picture cut into tiles: [`Tiles`] |
 //! | [`geometry`] | from the model's input to pixels of the source picture: [`Geometry`] |
 //! | [`filter`] | how resized pixels average the picture: [`Filter`] |
-//! | [`mod@squash`] | nano's input: the whole picture resized to a square, then normalised: [`Squash`], [`squash()`] |
+//! | [`squash`] | nano's input: the whole picture resized to a square, then normalised: [`Squash`] |
 //! | [`taps`] | its weights |
 //!
 //! Two references, which differ by a grey level here and there, on noise by more: a [`Processor`] does what the image processors of `transformers` do by
@@ -38,5 +38,5 @@ pub use geometry::Geometry;
 pub use processor::{Cut, Patches, PrepareError, Prepared, Processor};
 pub use recipe::{Centre, Normalise, Recipe, RecipeError, Resize, Size};
 pub use source::Source;
-pub use squash::{Squash, squash};
+pub use squash::Squash;
 pub use tiles::Tiles;

@@ -34,10 +34,15 @@ pub struct Squash {
 impl Squash {
     /// A resize to `side` x `side` (at least 1), after which a grey level `p` of channel `c` becomes `(p / 255 - mean[c]) / std[c]`.
     pub fn new(side: u32, mean: [f32; 3], std: [f32; 3]) -> Self {
+        Self::with_levels(side, |channel, grey| (f32::from(grey) / 255.0 - mean[channel]) / std[channel])
+    }
+
+    /// The same, where a grey level of a channel, red being 0, becomes what `level` says.
+    pub fn with_levels(side: u32, level: impl Fn(usize, u8) -> f32) -> Self {
         let mut levels = Box::new([[0.0; 256]; CHANNELS]);
-        for ((channel, mean), std) in levels.iter_mut().zip(mean).zip(std) {
-            for (grey, level) in channel.iter_mut().enumerate() {
-                *level = (grey as f32 / 255.0 - mean) / std;
+        for (channel, levels) in levels.iter_mut().enumerate() {
+            for (grey, place) in (0..=u8::MAX).zip(levels) {
+                *place = level(channel, grey);
             }
         }
         Self {
@@ -108,13 +113,6 @@ impl Squash {
         };
         shorten(narrowed, &self.rows, &mut self.rgb, side, &mut self.row_sums);
     }
-}
-
-/// Resizes one picture: `[3][side][side]`, planar, normalised. Where many follow each other, keep a [`Squash`].
-pub fn squash(frame: &Frame, side: u32, mean: [f32; 3], std: [f32; 3]) -> Vec<f32> {
-    let mut out = Vec::new();
-    Squash::new(side, mean, std).normalised(frame, &mut out);
-    out
 }
 
 /// Resizes every row of `source` to `side` pixels. `buffer` is scratch for one row.

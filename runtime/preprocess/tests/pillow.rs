@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use ocelli_flow::{Frame, FrameMeta};
-use ocelli_preprocess::{Squash, squash};
+use ocelli_preprocess::Squash;
 use proptest::prelude::*;
 
 mod made;
@@ -44,7 +44,8 @@ fn a_squash_that_saw_other_sizes_gives_the_same() {
 fn normalised_is_planar() {
     let frame = Frame::new(2, 2, vec![0, 51, 255, 1, 2, 3, 4, 5, 6, 7, 8, 9], FrameMeta::still("four")).unwrap();
     let (mean, std) = ([0.5, 0.25, 0.0], [0.5, 2.0, 0.1]);
-    let out = squash(&frame, 2, mean, std);
+    let mut out = Vec::new();
+    Squash::new(2, mean, std).normalised(&frame, &mut out);
     let at = |grey: u8, c: usize| (f32::from(grey) / 255.0 - mean[c]) / std[c];
     assert_eq!(out[0..4], [at(0, 0), at(1, 0), at(4, 0), at(7, 0)]);
     assert_eq!(out[4..8], [at(51, 1), at(2, 1), at(5, 1), at(8, 1)]);

@@ -16,7 +16,7 @@ use half::slice::HalfFloatSliceExt;
 use ocelli_bundle::Bundle;
 use ocelli_eval::dataset::Pictures;
 use ocelli_flow::{Frame, FrameMeta};
-use ocelli_models::nano::backbone::{Backbone, Features, MEAN, SIDE, STD};
+use ocelli_models::nano::backbone::{Backbone, Features, SIDE, squash};
 use ocelli_models::weights;
 use ocelli_pipeline::picture;
 use rand::rngs::SmallRng;
@@ -166,8 +166,10 @@ impl Views {
 /// The record of a picture, that of its mirror image if asked for, and those of its crops.
 fn features_of(pictures: &Pictures, file: &str, views: Views, backbone: &Backbone, device: &Device) -> Result<Vec<Vec<u8>>> {
     let frame = picture::decode_bytes(&pictures.read(file)?, Path::new(file), FrameMeta::still(file))?;
-    let pixels = |frame: &Frame| {
-        let pixels = ocelli_preprocess::squash(frame, SIDE as u32, MEAN, STD);
+    let mut squash = squash();
+    let mut pixels = |frame: &Frame| {
+        let mut pixels = Vec::new();
+        squash.normalised(frame, &mut pixels);
         Tensor::<4>::from_data(TensorData::new(pixels, [1, 3, SIDE, SIDE]), device)
     };
     let plain = pixels(&frame);

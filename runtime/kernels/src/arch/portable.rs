@@ -71,9 +71,10 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn round(self, a: Self::F) -> Self::F {
-        // Adding 1.5 · 2²³ leaves no bits after the point; beyond 2²² numbers are whole or near enough for every caller.
-        const MAGIC: f32 = 12_582_912.0;
-        lanes!(i => if a[i].abs() < 4_194_304.0 { (a[i] + MAGIC) - MAGIC } else { a[i] })
+        // From 2²³ on numbers are whole: adding it leaves no bits after the point.
+        const WHOLE: f32 = 8_388_608.0;
+        let rounded = |a: f32| ((a.abs() + WHOLE) - WHOLE).copysign(a);
+        lanes!(i => if a[i].abs() < WHOLE { rounded(a[i]) } else { a[i] })
     }
     #[inline(always)]
     fn pow2(self, n: Self::F) -> Self::F {

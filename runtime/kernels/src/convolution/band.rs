@@ -23,6 +23,7 @@ use super::expand::{CopyPanel, Expand, StorePanel, StripPanels};
 use super::geometry::Geometry;
 use super::weight::PackedDepthwise;
 use crate::isa::Isa;
+use crate::linear::epilogue::check_bits;
 use crate::linear::int8::Int8;
 use crate::linear::walk::Walk;
 use crate::linear::{Activate, Activation, Engine, Epilogue};
@@ -40,6 +41,8 @@ pub struct Pointwise<'a> {
     pub bias: Option<&'a [f32]>,
     /// Of the sum.
     pub activation: Activation,
+    /// As in [`Epilogue`].
+    pub fraction_bits: Option<u8>,
 }
 
 /// A depthwise convolution: activation(x ∗ w + b), channel by channel.
@@ -51,6 +54,9 @@ pub struct Depthwise<'a> {
     pub bias: Option<&'a [f32]>,
     /// Of the sum.
     pub activation: Activation,
+    /// As in [`Epilogue`]. The scale of an int8 weight multiplies the sum then, not the weight: where x has few bits after the point and
+    /// none far before it, sums have no error.
+    pub fraction_bits: Option<u8>,
 }
 
 /// MobileNetV2's block: project(depthwise(expand(x))), plus x where there is a shortcut.
@@ -121,13 +127,16 @@ impl Engine<'_> {
         assert!(depthwise.weight.kernel() == geometry.kernel(), "a weight's windows are of {} pixels", geometry.kernel());
         let fits = |bias: Option<&[f32]>, n: usize| assert!(bias.is_none_or(|bias| bias.len() == n), "a bias has {n} elements");
         fits(depthwise.bias, inner);
+        check_bits(depthwise.fraction_bits);
         if let Some(expand) = expand {
             assert!(expand.weight.n() == inner, "{} channels are widened, {inner} convolved", expand.weight.n());
             fits(expand.bias, inner);
+            check_bits(expand.fraction_bits);
         }
         if let Some(project) = project {
             assert!(project.weight.k() == inner, "{inner} channels are convolved, {} narrowed", project.weight.k());
             fits(project.bias, output);
+            check_bits(project.fraction_bits);
         }
         if shortcut {
             let same = input == output && geometry.pixels() == geometry.out_pixels() && geometry.stride() == 1;
@@ -350,6 +359,7 @@ fn compute_band<S: Simd>(s: S, job: &Job<'_>, scratch: &mut Scratch, image: usiz
                 s.call(Expand {
                     weight: expand.weight,
                     bias: expand.bias,
+                    fraction_bits: expand.fraction_bits,
                     range: range(expand.activation),
                     rows: &scratch.wide,
                     panel,
@@ -395,6 +405,7 @@ fn compute_band<S: Simd>(s: S, job: &Job<'_>, scratch: &mut Scratch, image: usiz
             s.call(Panel {
                 weight: job.depthwise.weight,
                 bias: job.depthwise.bias,
+                fraction_bits: job.depthwise.fraction_bits,
                 channel,
                 range: range(job.depthwise.activation),
                 stride,
@@ -425,7 +436,7 @@ fn compute_band<S: Simd>(s: S, job: &Job<'_>, scratch: &mut Scratch, image: usiz
         let walk = Walk {
             tile: Int8(project.weight),
             rows: &scratch.narrow,
-            epilogue: Epilogue { bias: project.bias, activation: project.activation, residual },
+            epilogue: Epilogue { bias: project.bias, activation: project.activation, residual, fraction_bits: project.fraction_bits },
             n: output,
             // SAFETY: this task's rows of the result.
             out: unsafe { job.out.from(at) },

@@ -4,12 +4,14 @@
 //! there are enough, and a few pixels side by side are summed at once, so that no sum waits for the one before.
 
 use super::weight::PackedDepthwise;
+use crate::linear::epilogue::Fixed;
 use crate::simd::{Kernel, PANEL, Simd};
 
 /// Rows of output of one panel.
 pub(super) struct Panel<'a> {
     pub weight: PackedDepthwise<'a>,
     pub bias: Option<&'a [f32]>,
+    pub fraction_bits: Option<u8>,
     /// First channel.
     pub channel: usize,
     /// What results are clamped to.
@@ -56,7 +58,62 @@ pub(super) unsafe fn bias_of<S: Simd>(s: S, bias: Option<&[f32]>, channel: usize
     }
 }
 
+/// What happens to a vector of sums.
+#[derive(Clone, Copy)]
+struct End<S: Simd> {
+    /// What sums begin with.
+    start: S::F,
+    /// Where results have a certain number of bits: how many steps a sum's one is, and the bias.
+    fixed: Option<(Fixed<S>, S::F, S::F)>,
+    low: S::F,
+    high: S::F,
+}
+
+impl<S: Simd> End<S> {
+    #[inline(always)]
+    fn of(&self, s: S, sum: S::F) -> S::F {
+        let y = match self.fixed {
+            Some((fixed, scale, bias)) => fixed.round_add(s, s.mul(sum, scale), bias),
+            None => sum,
+        };
+        s.min(self.high, s.max(self.low, y))
+    }
+}
+
 impl Panel<'_> {
+    /// For the vector of channels from `lane` on.
+    ///
+    /// # Safety
+    /// The channels exist but for padding.
+    #[inline(always)]
+    unsafe fn end<S: Simd>(&self, s: S, lane: usize) -> End<S> {
+        let (low, high) = (s.splat(self.range.0), s.splat(self.range.1));
+        // SAFETY: the caller's; scales are padded.
+        let bias = unsafe { bias_of(s, self.bias, self.channel + lane, self.weight.channels()) };
+        match Fixed::new(s, self.fraction_bits) {
+            Some(fixed) => {
+                // SAFETY: as above.
+                let scale = fixed.in_steps(s, unsafe { self.weight.scale(s, self.channel + lane) });
+                End { start: s.splat(0.0), fixed: Some((fixed, scale, fixed.round(s, bias))), low, high }
+            }
+            None => End { start: bias, fixed: None, low, high },
+        }
+    }
+
+    /// One vector of a tap's weights: as whole numbers where the scale comes after the sum.
+    ///
+    /// # Safety
+    /// The tap exists, and so do the channels but for padding.
+    #[inline(always)]
+    unsafe fn weight<S: Simd>(&self, s: S, tap: usize, lane: usize) -> S::F {
+        let channel = self.channel + lane;
+        // SAFETY: the caller's.
+        unsafe {
+            let weight = self.weight.load(s, tap, channel);
+            if self.fraction_bits.is_some() { weight } else { s.mul(weight, self.weight.scale(s, channel)) }
+        }
+    }
+
     #[inline(always)]
     fn unrolled<S: Simd, const K: usize, const STRIDE: usize>(&self, s: S, lane: usize) {
         let mut weights = [[s.splat(0.0); K]; K];
@@ -64,10 +121,10 @@ impl Panel<'_> {
         unsafe {
             let mut tap = 0;
             while tap < K * K {
-                weights[tap / K][tap % K] = self.weight.load(s, tap, self.channel + lane);
+                weights[tap / K][tap % K] = self.weight(s, tap, lane);
                 tap += 1;
             }
-            let bias = bias_of(s, self.bias, self.channel + lane, self.weight.channels());
+            let end = self.end(s, lane);
             let mut row = 0;
             while row * K < self.rows.len() {
                 let mut rows = [std::ptr::null(); K];
@@ -79,9 +136,9 @@ impl Panel<'_> {
                 let out = self.out.add(row * self.width * self.out_pixel + lane);
                 // As many sums as the taps leave registers for; taps that find none are read from memory, each once for all sums.
                 if K == 5 && S::LANES != 8 {
-                    self.row::<S, K, STRIDE, 4>(s, rows, &weights, bias, out);
+                    self.row::<S, K, STRIDE, 4>(s, rows, &weights, &end, out);
                 } else {
-                    self.row::<S, K, STRIDE, 7>(s, rows, &weights, bias, out);
+                    self.row::<S, K, STRIDE, 7>(s, rows, &weights, &end, out);
                 }
                 row += 1;
             }
@@ -96,14 +153,14 @@ impl Panel<'_> {
         s: S,
         rows: [*const f32; K],
         weights: &[[S::F; K]; K],
-        bias: S::F,
+        end: &End<S>,
         out: *mut f32,
     ) {
         // SAFETY: windows of pixels that go out lie within the rows.
         unsafe {
             let mut x = 0;
             while x + P <= self.width {
-                self.pixels::<S, K, STRIDE, P>(s, rows, weights, bias, out, x);
+                self.pixels::<S, K, STRIDE, P>(s, rows, weights, end, out, x);
                 x += P;
             }
             if x == self.width {
@@ -111,10 +168,10 @@ impl Panel<'_> {
             }
             if self.width >= P {
                 // Some pixels again, rather than fewer at once.
-                return self.pixels::<S, K, STRIDE, P>(s, rows, weights, bias, out, self.width - P);
+                return self.pixels::<S, K, STRIDE, P>(s, rows, weights, end, out, self.width - P);
             }
             while x < self.width {
-                self.pixels::<S, K, STRIDE, 1>(s, rows, weights, bias, out, x);
+                self.pixels::<S, K, STRIDE, 1>(s, rows, weights, end, out, x);
                 x += 1;
             }
         }
@@ -128,11 +185,11 @@ impl Panel<'_> {
         s: S,
         rows: [*const f32; K],
         weights: &[[S::F; K]; K],
-        bias: S::F,
+        end: &End<S>,
         out: *mut f32,
         x: usize,
     ) {
-        let mut acc = [bias; P];
+        let mut acc = [end.start; P];
         let mut ky = 0;
         while ky < K {
             let mut kx = 0;
@@ -148,11 +205,10 @@ impl Panel<'_> {
             }
             ky += 1;
         }
-        let (low, high) = (s.splat(self.range.0), s.splat(self.range.1));
         let mut p = 0;
         while p < P {
             // SAFETY: the caller's.
-            unsafe { s.store(out.add((x + p) * self.out_pixel), s.min(high, s.max(low, acc[p]))) };
+            unsafe { s.store(out.add((x + p) * self.out_pixel), end.of(s, acc[p])) };
             p += 1;
         }
     }
@@ -161,21 +217,20 @@ impl Panel<'_> {
     #[inline(always)]
     fn any<S: Simd>(&self, s: S, lane: usize) {
         let kernel = self.weight.kernel();
-        let (low, high) = (s.splat(self.range.0), s.splat(self.range.1));
         // SAFETY: taps and channels exist, and so do rows, with whole panels.
         unsafe {
-            let bias = bias_of(s, self.bias, self.channel + lane, self.weight.channels());
+            let end = self.end(s, lane);
             for (row, rows) in self.rows.chunks_exact(kernel).enumerate() {
                 let out = self.out.add(row * self.width * self.out_pixel + lane);
                 for x in 0..self.width {
-                    let mut acc = bias;
+                    let mut acc = end.start;
                     for (ky, from) in rows.iter().enumerate() {
                         for kx in 0..kernel {
-                            let weight = self.weight.load(s, ky * kernel + kx, self.channel + lane);
+                            let weight = self.weight(s, ky * kernel + kx, lane);
                             acc = s.fma(s.load(from.add((x * self.stride + kx) * PANEL + lane)), weight, acc);
                         }
                     }
-                    s.store(out.add(x * self.out_pixel), s.min(high, s.max(low, acc)));
+                    s.store(out.add(x * self.out_pixel), end.of(s, acc));
                 }
             }
         }

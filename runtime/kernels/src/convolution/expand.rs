@@ -1,6 +1,7 @@
 //! Pixels into the panels that a depthwise convolution reads: by a pointwise convolution, or as they are.
 
 use super::depthwise::bias_of;
+use crate::linear::epilogue::Fixed;
 use crate::linear::int8::accumulate;
 use crate::linear::walk::strip;
 use crate::pack::PackedInt8;
@@ -25,6 +26,7 @@ impl Kernel for StripPanels {
 pub(super) struct Expand<'a> {
     pub weight: PackedInt8<'a>,
     pub bias: Option<&'a [f32]>,
+    pub fraction_bits: Option<u8>,
     /// What results are clamped to.
     pub range: (f32, f32),
     pub rows: &'a Rows,
@@ -82,6 +84,7 @@ impl Expand<'_> {
         }
         let per_panel = PANEL / S::LANES;
         let (low, high) = (s.splat(self.range.0), s.splat(self.range.1));
+        let fixed = Fixed::new(s, self.fraction_bits);
         let (mut scales, mut bias) = ([s.splat(0.0); V], [s.splat(0.0); V]);
         // SAFETY: the panels exist; every row has a scale and a place, places lie within a panel.
         unsafe {
@@ -90,6 +93,9 @@ impl Expand<'_> {
                 let channel = self.panel * PANEL + v * S::LANES;
                 scales[v] = s.load(self.weight.scales().as_ptr().add(channel));
                 bias[v] = bias_of(s, self.bias, channel, self.weight.n());
+                if let Some(fixed) = fixed {
+                    (scales[v], bias[v]) = (fixed.in_steps(s, scales[v]), fixed.round(s, bias[v]));
+                }
                 v += 1;
             }
             let mut block = 0;
@@ -104,7 +110,11 @@ impl Expand<'_> {
                     let mut v = 0;
                     while v < V {
                         // Rounded as often as a linear layer's result, so that fused or not makes no difference.
-                        let y = s.add(s.mul(s.to_f(acc[r][v]), s.mul(row_scale, scales[v])), bias[v]);
+                        let y = s.mul(s.to_f(acc[r][v]), s.mul(row_scale, scales[v]));
+                        let y = match fixed {
+                            Some(fixed) => fixed.round_add(s, y, bias[v]),
+                            None => s.add(y, bias[v]),
+                        };
                         let p = out.add(v / per_panel * self.out_panel + v % per_panel * S::LANES);
                         s.store(p, s.min(high, s.max(low, y)));
                         v += 1;

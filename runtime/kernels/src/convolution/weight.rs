@@ -71,7 +71,7 @@ impl<'a> PackedDepthwise<'a> {
         }
     }
 
-    /// One vector of a tap's weights, as floats.
+    /// One vector of a tap's weights, without their scale.
     ///
     /// # Safety
     /// The tap exists, and so do the channels but for padding.
@@ -81,11 +81,22 @@ impl<'a> PackedDepthwise<'a> {
         // SAFETY: the caller's; every tap has whole panels.
         unsafe {
             match self.values {
-                DepthwiseValues::Int8 { values, scales } => {
-                    s.mul(s.load_i8(values.as_ptr().add(index)), s.load(scales.as_ptr().add(channel)))
-                }
+                DepthwiseValues::Int8 { values, .. } => s.load_i8(values.as_ptr().add(index)),
                 DepthwiseValues::F32(values) => s.load(values.as_ptr().add(index)),
             }
+        }
+    }
+
+    /// The scales of one vector of channels; ones where there are none.
+    ///
+    /// # Safety
+    /// The channels exist but for padding.
+    #[inline(always)]
+    pub(super) unsafe fn scale<S: Simd>(&self, s: S, channel: usize) -> S::F {
+        match self.values {
+            // SAFETY: the caller's; there are whole panels of scales.
+            DepthwiseValues::Int8 { scales, .. } => unsafe { s.load(scales.as_ptr().add(channel)) },
+            DepthwiseValues::F32(_) => s.splat(1.0),
         }
     }
 }

@@ -48,16 +48,72 @@ pub struct Epilogue<'a> {
     pub activation: Activation,
     /// `[M][N]`, added last.
     pub residual: Option<&'a [f32]>,
+    /// Bits after the point, at most 24: y and the bias are rounded to them, each by itself, ties to even.
+    ///
+    /// What is added then has no error, whether additions are fused with multiplications or not: a network whose layers all round so, and
+    /// whose sums single precision holds, computes the very same on every machine.
+    pub fraction_bits: Option<u8>,
+}
+
+/// Rounding to bits after the point.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fixed<S: Simd> {
+    ones: S::F,
+    step: S::F,
+}
+
+impl<S: Simd> Fixed<S> {
+    #[inline(always)]
+    pub(crate) fn new(s: S, bits: Option<u8>) -> Option<Self> {
+        let bits = u32::from(bits?);
+        // 2 to the power of bits and of −bits.
+        let (ones, step) = (f32::from_bits((127 + bits) << 23), f32::from_bits((127 - bits) << 23));
+        Some(Self { ones: s.splat(ones), step: s.splat(step) })
+    }
+
+    /// y as a count of steps, of which the least bit is one.
+    #[inline(always)]
+    pub(crate) fn in_steps(&self, s: S, y: S::F) -> S::F {
+        s.mul(y, self.ones)
+    }
+
+    /// y rounded.
+    #[inline(always)]
+    pub(crate) fn round(&self, s: S, y: S::F) -> S::F {
+        s.mul(s.round(self.in_steps(s, y)), self.step)
+    }
+
+    /// A count of steps rounded to whole ones, plus what is rounded.
+    #[inline(always)]
+    pub(crate) fn round_add(&self, s: S, steps: S::F, addend: S::F) -> S::F {
+        s.fma(s.round(steps), self.step, addend)
+    }
+}
+
+/// y + bias, both rounded where there is `fixed`; then the bias is already.
+#[inline(always)]
+pub(crate) fn add_bias<S: Simd>(s: S, fixed: Option<Fixed<S>>, y: S::F, bias: S::F) -> S::F {
+    match fixed {
+        Some(fixed) => fixed.round_add(s, fixed.in_steps(s, y), bias),
+        None => s.add(y, bias),
+    }
 }
 
 impl Epilogue<'_> {
     pub(crate) fn check(&self, m: usize, n: usize) {
+        check_bits(self.fraction_bits);
         if let Some(bias) = self.bias {
             assert!(bias.len() == n, "a bias of {} for {n} output channels", bias.len());
         }
         if let Some(residual) = self.residual {
             assert!(residual.len() == m * n, "a residual of {} for {m} x {n} results", residual.len());
         }
+    }
+}
+
+pub(crate) fn check_bits(fraction_bits: Option<u8>) {
+    if let Some(bits) = fraction_bits {
+        assert!(bits <= 24, "{bits} bits after the point, where single precision has 24 in all");
     }
 }
 
@@ -90,6 +146,7 @@ pub(crate) unsafe fn write_clamped<S: Simd, const R: usize, const V: usize>(
     out: *mut f32,
 ) {
     let Part { row, rows, column, columns, n } = part;
+    let fixed = Fixed::new(s, epilogue.fraction_bits);
     let (low, high) = (s.splat(range.0), s.splat(range.1));
     // SAFETY: every offset is within the part.
     unsafe {
@@ -104,11 +161,14 @@ pub(crate) unsafe fn write_clamped<S: Simd, const R: usize, const V: usize>(
             if let Some(b) = epilogue.bias {
                 bias = load_some(s, b.as_ptr().add(column + at), width);
             }
+            if let Some(fixed) = fixed {
+                bias = fixed.round(s, bias);
+            }
             let mut r = 0;
             while r < R {
                 if r < rows {
                     let index = (row + r) * n + column + at;
-                    let mut y = s.min(high, s.max(low, s.add(tile[r][v], bias)));
+                    let mut y = s.min(high, s.max(low, add_bias(s, fixed, tile[r][v], bias)));
                     if let Some(residual) = epilogue.residual {
                         y = s.add(y, load_some(s, residual.as_ptr().add(index), width));
                     }
@@ -178,6 +238,7 @@ fn activate<S: Simd, const A: u8>(s: S, x: S::F) -> S::F {
 #[inline(always)]
 unsafe fn write<S: Simd, const A: u8>(s: S, tile: *const f32, stride: usize, part: Part, epilogue: &Epilogue<'_>, out: *mut f32) {
     let Part { row, rows, column, columns, n } = part;
+    let fixed = Fixed::new(s, epilogue.fraction_bits);
     // SAFETY: every offset is within the part, or within one of the small buffers.
     unsafe {
         let mut v = 0;
@@ -187,10 +248,13 @@ unsafe fn write<S: Simd, const A: u8>(s: S, tile: *const f32, stride: usize, par
             if let Some(b) = epilogue.bias {
                 bias = load_some(s, b.as_ptr().add(column + v), width);
             }
+            if let Some(fixed) = fixed {
+                bias = fixed.round(s, bias);
+            }
             let mut r = 0;
             while r < rows {
                 let at = (row + r) * n + column + v;
-                let mut y = activate::<S, A>(s, s.add(s.load(tile.add(r * stride + v)), bias));
+                let mut y = activate::<S, A>(s, add_bias(s, fixed, s.load(tile.add(r * stride + v)), bias));
                 if let Some(residual) = epilogue.residual {
                     y = s.add(y, load_some(s, residual.as_ptr().add(at), width));
                 }

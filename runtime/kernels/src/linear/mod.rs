@@ -101,7 +101,7 @@ impl<'a> Engine<'a> {
     /// `x` is `[M][K]` (`[M][2 K]` with [`Prologue::SiluMul`]), `out` `[M][N]`, the epilogue's bias `[N]` and residual `[M][N]`.
     ///
     /// # Panics
-    /// Where lengths do not fit.
+    /// Where lengths do not fit, or for more than 24 fraction bits.
     pub fn linear(&mut self, x: &[f32], prologue: Prologue<'_>, weight: Weight<'_>, epilogue: Epilogue<'_>, out: &mut [f32]) {
         self.multiply(Source::Rows(x, prologue), weight, epilogue, out);
     }

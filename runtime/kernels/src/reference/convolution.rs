@@ -1,6 +1,6 @@
 //! Convolutions in plain loops.
 
-use super::{activate, linear};
+use super::{activate, fixed, linear};
 use crate::convolution::{Depthwise, Geometry, InvertedResidual, Layout, Picture, Pointwise};
 use crate::linear::{Epilogue, Weight};
 use crate::quantize::Prologue;
@@ -48,14 +48,15 @@ pub fn depthwise(x: &[f32], geometry: Geometry, depthwise: Depthwise<'_>) -> Vec
         for pixel in 0..geometry.out_pixels() {
             let at = (pixel / geometry.out_width(), pixel % geometry.out_width());
             for channel in 0..channels {
-                let mut sum = depthwise.bias.map_or(0.0, |bias| f64::from(bias[channel]));
+                let mut sum = 0.0;
                 for tap in 0..kernel * kernel {
                     if let Some((y, x)) = seen(&geometry, at, (tap / kernel, tap % kernel)) {
                         let value = image[(y * geometry.width() + x) * channels + channel];
                         sum += f64::from(value) * f64::from(depthwise.weight.value(channel, tap / kernel, tap % kernel));
                     }
                 }
-                out.push(activate(depthwise.activation, sum));
+                let bias = depthwise.bias.map_or(0.0, |bias| f64::from(bias[channel]));
+                out.push(activate(depthwise.activation, fixed(sum, depthwise.fraction_bits) + fixed(bias, depthwise.fraction_bits)));
             }
         }
     }
@@ -63,8 +64,9 @@ pub fn depthwise(x: &[f32], geometry: Geometry, depthwise: Depthwise<'_>) -> Vec
 }
 
 fn pointwise(x: &[f32], pointwise: Pointwise<'_>, residual: Option<&[f32]>) -> Vec<f64> {
-    let epilogue = Epilogue { bias: pointwise.bias, activation: pointwise.activation, residual };
-    linear(x, Prologue::None, Weight::Int8(pointwise.weight), epilogue)
+    let Pointwise { weight, bias, activation, fraction_bits } = pointwise;
+    let epilogue = Epilogue { bias, activation, residual, fraction_bits };
+    linear(x, Prologue::None, Weight::Int8(weight), epilogue)
 }
 
 /// An inverted residual block. Between its layers numbers are rounded to single precision.
