@@ -141,7 +141,7 @@ fn frames_are_as_in_the_golden_file() {
         assert!(close(&without_caption(is), &without_caption(should), 0.0), "{}", differ(is, should));
         assert!(caption_agrees(&is["caption"], &should["caption"]), "{}", differ(is, should));
     }
-    // None seen with or without a vector unit; of 300 photographs two.
+    // None seen with or without a vector unit; of 300 photographs four.
     let others: Vec<String> = is
         .iter()
         .zip(&should)

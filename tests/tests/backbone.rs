@@ -104,8 +104,8 @@ fn single_precision_holds_every_sum() {
     let mut sums = vec![greatest(&backbone.head, 127.0)];
     for block in &backbone.blocks {
         sums.extend(block.expand.as_ref().map(|expand| greatest(expand, 127.0)));
-        // ReLU6 in steps of 2⁻⁹.
-        sums.push(greatest(&block.depthwise, 6.0 * 512.0));
+        // ReLU6 in steps of 2⁻¹⁰.
+        sums.push(greatest(&block.depthwise, 6.0 * 1024.0));
         sums.push(greatest(&block.project, 127.0));
     }
     assert_eq!(sums.len(), 1 + 16 * 3 - 1);

@@ -15,8 +15,7 @@ fn cosines(a: Tensor<2>, b: Tensor<2>) -> Vec<f32> {
 
 /// nano twice, as it runs (bytes by bytes) and with the same weights as floats.
 ///
-/// Of 300 photographs of Flickr8k cosines were 0.9997 on average and 0.998 at least, whatever bits are kept between bytes; which ones are the
-/// least is chance.
+/// Of 300 photographs of Flickr8k cosines were 0.9997 on average, and 0.9987 at least.
 #[test]
 fn bytes_say_what_floats_say() {
     let bundle = Bundle::open(&crate::root().join("models/nano/nano.ocelli")).unwrap();
@@ -44,12 +43,12 @@ fn bytes_say_what_floats_say() {
             joints[i].image.forward(seen.head, seen.logits)
         });
         let cosine = cosines(a, b)[0];
-        assert!(cosine >= 0.997, "{}: {cosine}", path.display());
+        assert!(cosine >= 0.999, "{}: {cosine}", path.display());
         pictures.push(cosine);
     }
     assert_eq!(pictures.len(), 8);
     let mean = pictures.iter().sum::<f32>() / 8.0;
-    assert!(mean >= 0.9993, "{mean} on average");
+    assert!(mean >= 0.9995, "{mean} on average");
     let tokenizer = Tokenizer::from_json(bundle.text("tokenizer.json").unwrap()).unwrap();
     let texts = ["a dog", "two people on a bench in front of a house", "a red car"];
     let ids: Vec<_> = texts.iter().map(|text| tokenizer.encode(text).unwrap()).collect();

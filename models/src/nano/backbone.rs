@@ -22,12 +22,12 @@ pub const SIDE: usize = 224;
 const LEVELS: u32 = 128;
 /// Bits after the point of what lies inside a block and behind the head, and between blocks, when weights are packed.
 ///
-/// With them no sum has an error, so every CPU and every GPU sees the very same maps: the depthwise convolutions' of 25 numbers up to 6, which
-/// are 3072 steps, times 127 are below 2²⁴; the pointwise ones' are with the weights there are (tested on the bundle); and bytes are exact of up to
-/// 2¹⁴ steps, 128 between blocks, where 60 was the greatest seen. (Left to themselves, sums that differ in their last bit round to another byte now
+/// With them no sum has an error, so every CPU and every GPU sees the very same maps: those of numbers up to 6, which are 6144 steps, or
+/// of bytes, times the weights there are, −127…127, are below 2²⁴ (tested on the bundle), and bytes are exact of up to 2¹⁴ steps, 128 between
+/// blocks, where 60 was the greatest seen. (Left to themselves, sums that differ in their last bit round to another byte now
 /// and then, and sixteen blocks further maps are a few parts in a hundred apart: one caption of seven was another with AVX2 than without.) It
-/// costs next to nothing: a step of these is about a twentieth of one of the bytes that pixels are rounded to next, of small ones a sixth.
-const INNER_BITS: u8 = 9;
+/// costs next to nothing: a step of these is less than a tenth of one of the bytes that pixels are rounded to next.
+const INNER_BITS: u8 = 10;
 /// See [`INNER_BITS`].
 const OUTER_BITS: u8 = 7;
 /// Number of ImageNet classes.

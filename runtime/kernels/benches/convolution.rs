@@ -33,7 +33,7 @@ const STAGES: [[usize; 6]; 7] = [
 ];
 
 /// Bits after the point of results; nano has so many inside blocks.
-const BITS: u8 = 9;
+const BITS: u8 = 10;
 
 /// A block's weights.
 struct Block {
