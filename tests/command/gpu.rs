@@ -82,7 +82,7 @@ fn numbers(value: &Value) -> Vec<f64> {
 }
 
 /// The maps are the very same (`tests/tests/gpu_captions.rs`); what the decoder computes of them is not, to the last bit. So of three photographs
-/// captions must be the same, and of all eight one may be another: here all are the same, and between CPUs one of 75 is not.
+/// captions must be the same, and of all eight one may be another: here one is, and between CPUs one of 75.
 #[test]
 fn captions_are_the_same() {
     if !adapter("captions") {
