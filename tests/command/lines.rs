@@ -96,7 +96,7 @@ fn lasting(line: &Value) -> Value {
 /// The same but for rounding: pixels of boxes to 0.3, scores to 0.005.
 ///
 /// The backbone's maps are the same to the last bit. Heads add in different orders, and where that puts an activation on the other side of a step
-/// of its 8 bits, a score moved by 0.0002, on lavapipe by 0.0015 and a corner by 0.17 pixels.
+/// of its 8 bits, a score moved by 0.0015 and a corner by 0.17 pixels at most.
 fn close(is: &Value, should: &Value, tolerance: f64) -> bool {
     match (is, should) {
         (Value::Number(_), Value::Number(_)) => (number(is) - number(should)).abs() <= tolerance,

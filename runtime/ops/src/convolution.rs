@@ -6,10 +6,11 @@ use burn::backend::Dispatch;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use ocelli_kernels::Activation;
 use ocelli_kernels::convolution::{OwnedDepthwise, PackedDepthwise};
+use ocelli_kernels::linear::check_bits;
 use ocelli_kernels::pack::{PackError, padded};
 
 use crate::extension::{ConvolutionOptions, DepthwisePrimitive, KernelOps, OptionalPrimitive, PointwisePrimitive, ResidualOptions};
-use crate::linear::{After, check_bits};
+use crate::linear::After;
 use crate::packed::{Packed, PackedError, fits, floats, integers, is};
 
 pub use crate::extension::Window;

@@ -3,6 +3,7 @@
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 use ocelli_kernels::Activation;
+use ocelli_kernels::linear::check_bits;
 
 use crate::extension::{KernelOps, LinearOptions, OptionalPrimitive, ProloguePrimitive};
 use crate::packed::Packed;
@@ -72,11 +73,4 @@ pub fn linear<const D: usize>(x: Tensor<D>, before: Before, weight: &Packed, aft
         OptionalPrimitive::of(after.residual),
         options,
     ))
-}
-
-/// The kernels' condition, on every device.
-pub(crate) fn check_bits(fraction_bits: Option<u8>) {
-    if let Some(bits) = fraction_bits {
-        assert!(bits <= 24, "{bits} bits after the point, where single precision has 24 in all");
-    }
 }

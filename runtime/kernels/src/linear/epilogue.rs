@@ -111,7 +111,11 @@ impl Epilogue<'_> {
     }
 }
 
-pub(crate) fn check_bits(fraction_bits: Option<u8>) {
+/// Says where [`Epilogue::fraction_bits`] and its like are more than single precision has.
+///
+/// # Panics
+/// For more than 24.
+pub fn check_bits(fraction_bits: Option<u8>) {
     if let Some(bits) = fraction_bits {
         assert!(bits <= 24, "{bits} bits after the point, where single precision has 24 in all");
     }

@@ -11,7 +11,7 @@ pub(crate) mod int8;
 pub(crate) mod walk;
 
 pub(crate) use epilogue::Activate;
-pub use epilogue::{Activation, Epilogue};
+pub use epilogue::{Activation, Epilogue, check_bits};
 pub(crate) use epilogue::{load_some, store_some};
 
 use crate::convolution::Scratch;
